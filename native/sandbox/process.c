@@ -1,0 +1,31 @@
+/* Watching and ending processes by pidfd: no pid is ever reused under us. */
+
+#define _GNU_SOURCE
+#include "fault.h"
+#include "kernel.h"
+
+#include <sys/wait.h>
+
+#ifndef P_PIDFD
+#define P_PIDFD 3
+#endif
+
+int ll_reap(int pidfd, int *code, int *status, struct ll_fault *fault)
+{
+    siginfo_t facts = {0};
+
+    if (waitid((idtype_t)P_PIDFD, (id_t)pidfd, &facts, WEXITED | WNOHANG) < 0)
+        return ll_fail(fault, "wait for a process");
+    if (facts.si_pid == 0)
+        return 0;
+    *code = facts.si_code; /* CLD_EXITED, CLD_KILLED or CLD_DUMPED */
+    *status = facts.si_status;
+    return 1;
+}
+
+int ll_pidfd_kill(int pidfd, int number, struct ll_fault *fault)
+{
+    if (syscall(SYS_pidfd_send_signal, pidfd, number, NULL, 0) < 0 && errno != ESRCH)
+        return ll_fail(fault, "send signal %d", number);
+    return 0;
+}

@@ -1,0 +1,102 @@
+/*
+ * The host's and the template's hands in the kernel: namespaces, mounts, placement in cgroups, and the fork itself.
+ *
+ * Every function returns 0 (or what it says) on success and -1 with *fault filled: the errno and a verb phrase that
+ * says what failed. None keeps state, none logs, none allocates. The part between the CDEF marks is read by build.py.
+ */
+
+#ifndef LAMPLIGHTER_SANDBOX_H
+#define LAMPLIGHTER_SANDBOX_H
+
+/* CDEF BEGIN */
+struct ll_fault {
+    int code;       /* errno */
+    char verb[200]; /* "mount tmpfs on /tmp" */
+};
+
+/* One step in building a sandbox's root. Steps run in order; parents of a target are made as needed. */
+enum {
+    LL_BIND = 1,  /* source: a path; read-only, nosuid, nodev; a file or a directory */
+    LL_CODE = 2,  /* as LL_BIND, and shown as owned by the sandbox's user, where the file system can (idmapped) */
+    LL_DEVICE = 3, /* source: a device node */
+    LL_TMPFS = 4, /* source: mount options, such as "size=1m,mode=1777" */
+    LL_LINK = 5,  /* source: the link's text */
+    LL_FILE = 6,  /* source: the file's content */
+    LL_OVERLAY = 7, /* source: overlay options, such as "lowerdir=/a:/b"; read-only */
+    LL_DIRECTORY = 8, /* an empty directory */
+};
+struct ll_step {
+    int kind;
+    const char *source;
+    const char *target; /* absolute, inside the new root */
+};
+
+struct ll_nest_spec {
+    const char *staging; /* an empty directory of the host: the new root is built on it, in a private namespace */
+    const struct ll_step *steps;
+    int step_count;
+    unsigned first_id; /* host uid and gid of inside id 0 */
+    unsigned id_count;
+    unsigned user;   /* inside uid and gid of the function's user */
+    int keeper_fd;   /* the keeper program */
+    int lifeline_fd; /* read end of the lifeline */
+};
+
+struct ll_process {
+    int pid;   /* as the host sees it */
+    int pidfd; /* close-on-exec */
+};
+
+/* A nest: user, pid, mount and ipc namespaces with the given root, held by a keeper as process 1. Needs root. */
+int ll_nest_create(const struct ll_nest_spec *spec, struct ll_process *keeper, struct ll_fault *fault);
+
+struct ll_spawn_spec {
+    int nest;     /* pidfd of the keeper; -1 starts the process in the host's own namespaces */
+    unsigned uid; /* inside uid and gid; ignored without a nest */
+    const char *path;
+    char *const *argv;
+    char *const *envp;
+    const char *directory;
+    const int *fds; /* become descriptors 0, 1, 2, ...; everything else is closed */
+    int fd_count;
+    const int *placement; /* tasks files of cgroup v1 leaves, opened for writing */
+    int placement_count;
+    int cgroup2; /* directory of a cgroup v2 leaf, or -1 */
+    unsigned long files; /* RLIMIT_NOFILE */
+};
+
+/* Start a program inside a nest, unprivileged but for CAP_SYS_ADMIN over the nest's own namespaces (with which the
+ * template forks isolated workers, and which is no power over anything outside). Returns once execve has succeeded. */
+int ll_spawn(const struct ll_spawn_spec *spec, struct ll_process *process, struct ll_fault *fault);
+
+struct ll_fork_spec {
+    int isolated;     /* give the worker its own pid, mount and ipc namespaces, /proc and /tmp */
+    int pid;          /* wanted pid inside its pid namespace (>1); 0: the kernel's choice */
+    int keeper_fd;
+    int lifeline_fd;
+    unsigned long long tmp_bytes;
+    unsigned long long tmp_inodes;
+    const int *placement;
+    int placement_count;
+    int cgroup2;
+};
+struct ll_fork_result {
+    struct ll_process worker; /* in the child: zero */
+    struct ll_process keeper; /* pid 0, pidfd -1 if not isolated */
+    double nest_us;           /* making the pid namespace, before the fork */
+    double clone_us;          /* the fork itself, as the template sees it */
+    double place_us;          /* in the child: writing itself into its cgroups */
+    double mount_us;          /* in the child: /proc and /tmp */
+};
+
+/* Fork the calling, single-threaded interpreter. Call it holding the GIL released (as cffi does). The worker's parent is
+ * the template's parent, so the host reaps it whatever becomes of the template. Returns 1 in the child, 0 in the
+ * parent, -1 on a fault; a fault after the fork is the child's: it gets -1 as well, with worker.pid == 0. */
+int ll_fork(const struct ll_fork_spec *spec, struct ll_fork_result *result, struct ll_fault *fault);
+
+/* waitid(P_PIDFD): 1 and *status with the exit status, or 128 + 256 * signal for a signal; 0 if it still runs. */
+int ll_reap(int pidfd, int *code, int *status, struct ll_fault *fault);
+int ll_pidfd_kill(int pidfd, int signal, struct ll_fault *fault);
+/* CDEF END */
+
+#endif

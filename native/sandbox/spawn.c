@@ -1,0 +1,191 @@
+/* Starting a program inside a nest (the template, or an environment that cannot be forked). */
+
+#define _GNU_SOURCE
+#include "fault.h"
+#include "kernel.h"
+
+#include <fcntl.h>
+#include <grp.h>
+#include <linux/capability.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+
+#ifndef CLOSE_RANGE_CLOEXEC
+#define CLOSE_RANGE_CLOEXEC (1U << 2)
+#endif
+
+enum { FIRST_FREE_FD = 200 }; /* above any descriptor number handed to a child */
+
+static int place(const struct ll_spawn_spec *spec, struct ll_fault *fault)
+{
+    for (int i = 0; i < spec->placement_count; i++) {
+        if (write(spec->placement[i], "0", 1) != 1)
+            return ll_fail(fault, "enter cgroup %d of %d", i + 1, spec->placement_count);
+    }
+    return 0;
+}
+
+/* Become the sandbox's user, keeping CAP_SYS_ADMIN over the nest alone, through execve (hence ambient). */
+static int drop_privileges(unsigned user, struct ll_fault *fault)
+{
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct data[2];
+    const unsigned kept = 1U << CAP_SYS_ADMIN;
+
+    for (int capability = 0; capability <= 63; capability++) {
+        if (capability != CAP_SYS_ADMIN && prctl(PR_CAPBSET_DROP, capability) < 0 && errno != EINVAL)
+            return ll_fail(fault, "drop capability %d", capability);
+    }
+    if (prctl(PR_SET_KEEPCAPS, 1) < 0)
+        return ll_fail(fault, "keep capabilities");
+    if (setgroups(0, NULL) < 0 || setresgid(user, user, user) < 0 || setresuid(user, user, user) < 0)
+        return ll_fail(fault, "become user %u of the nest", user);
+    memset(data, 0, sizeof data);
+    data[0].effective = data[0].permitted = data[0].inheritable = kept;
+    if (syscall(SYS_capset, &header, data) < 0)
+        return ll_fail(fault, "drop all capabilities but one");
+    if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_SYS_ADMIN, 0, 0) < 0)
+        return ll_fail(fault, "make the capability ambient");
+    return 0;
+}
+
+static int arrange_descriptors(const struct ll_spawn_spec *spec, struct ll_fault *fault)
+{
+    int moved[32];
+
+    if (spec->fd_count > (int)(sizeof moved / sizeof *moved)) {
+        errno = E2BIG;
+        return ll_fail(fault, "pass %d descriptors", spec->fd_count);
+    }
+    for (int i = 0; i < spec->fd_count; i++) {
+        moved[i] = fcntl(spec->fds[i], F_DUPFD_CLOEXEC, FIRST_FREE_FD);
+        if (moved[i] < 0)
+            return ll_fail(fault, "move descriptor %d", spec->fds[i]);
+    }
+    for (int i = 0; i < spec->fd_count; i++) {
+        if (dup2(moved[i], i) < 0)
+            return ll_fail(fault, "pass descriptor %d", i);
+    }
+    if (syscall(SYS_close_range, spec->fd_count, ~0U, CLOSE_RANGE_CLOEXEC) < 0) {
+        struct rlimit limit;
+
+        if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+            return ll_fail(fault, "read the limit of open files");
+        for (int fd = spec->fd_count; fd < (int)limit.rlim_cur; fd++)
+            fcntl(fd, F_SETFD, FD_CLOEXEC);
+    }
+    return 0;
+}
+
+static int limit(int resource, unsigned long value, const char *name, struct ll_fault *fault)
+{
+    struct rlimit both = {.rlim_cur = value, .rlim_max = value};
+
+    if (setrlimit(resource, &both) < 0)
+        return ll_fail(fault, "set RLIMIT_%s to %lu", name, value);
+    return 0;
+}
+
+static int run(const struct ll_spawn_spec *spec, struct ll_fault *fault)
+{
+    sigset_t none;
+
+    if (place(spec, fault) < 0)
+        return -1;
+    /* Away from the host's terminal: its Ctrl-C is the host's to handle. */
+    if (setsid() < 0)
+        return ll_fail(fault, "start a session");
+    for (int number = 1; number < NSIG; number++)
+        signal(number, SIG_DFL); /* an ignored signal would stay ignored through execve */
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    if (arrange_descriptors(spec, fault) < 0)
+        return -1;
+    if (spec->nest >= 0) {
+        /* arrange_descriptors marked it close-on-exec, it is still open */
+        if (setns(spec->nest, CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWIPC) < 0)
+            return ll_fail(fault, "join the nest");
+    }
+    if (limit(RLIMIT_NOFILE, spec->files, "NOFILE", fault) < 0 || limit(RLIMIT_CORE, 0, "CORE", fault) < 0)
+        return -1;
+    if (spec->nest >= 0 && drop_privileges(spec->uid, fault) < 0)
+        return -1;
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+        return ll_fail(fault, "set no_new_privs");
+    if (chdir(spec->directory) < 0)
+        return ll_fail(fault, "enter %s", spec->directory);
+    execve(spec->path, spec->argv, spec->envp);
+    return ll_fail(fault, "execute %s", spec->path);
+}
+
+int ll_spawn(const struct ll_spawn_spec *spec, struct ll_process *process, struct ll_fault *fault)
+{
+    struct ll_clone_args arguments = {.flags = CLONE_PIDFD, .exit_signal = SIGCHLD};
+    struct ll_fault failure;
+    int pidfd = -1, pipes[2];
+    ssize_t got;
+    pid_t pid;
+    SCOPED_FD own = -1;
+
+    if (pipe2(pipes, O_CLOEXEC) < 0)
+        return ll_fail(fault, "make a pipe");
+    SCOPED_FD in = pipes[0];
+    /* High up, where arranging the child's descriptors cannot overwrite it. */
+    SCOPED_FD out = fcntl(pipes[1], F_DUPFD_CLOEXEC, FIRST_FREE_FD);
+    close(pipes[1]);
+    if (out < 0)
+        return ll_fail(fault, "move a pipe");
+    arguments.pidfd = (uint64_t)(uintptr_t)&pidfd;
+    if (spec->cgroup2 >= 0) {
+        arguments.flags |= CLONE_INTO_CGROUP;
+        arguments.cgroup = (uint64_t)spec->cgroup2;
+    }
+    if (spec->nest >= 0) {
+        own = open("/proc/self/ns/pid_for_children", O_RDONLY | O_CLOEXEC);
+        if (own < 0)
+            return ll_fail(fault, "open the host's pid namespace");
+        if (setns(spec->nest, CLONE_NEWPID) < 0)
+            return ll_fail(fault, "join the nest's pid namespace");
+    }
+    pid = (pid_t)ll_clone3(&arguments);
+    if (pid < 0 && spec->cgroup2 >= 0) {
+        arguments.flags &= ~CLONE_INTO_CGROUP;
+        arguments.cgroup = 0;
+        pid = (pid_t)ll_clone3(&arguments);
+    }
+    if (pid == 0) {
+        struct ll_spawn_spec mine = *spec;
+
+        if (arguments.flags & CLONE_INTO_CGROUP)
+            mine.placement_count = 0;
+        memset(&failure, 0, sizeof failure);
+        run(&mine, &failure);
+        if (write(out, &failure, sizeof failure) < 0)
+            _exit(72);
+        _exit(71);
+    }
+    if (pid < 0)
+        ll_fail(fault, "clone a process for %s", spec->path);
+    if (own >= 0 && setns(own, CLONE_NEWPID) < 0)
+        return ll_fail(fault, "return to the host's pid namespace");
+    if (pid < 0)
+        return -1;
+    close(out);
+    out = -1;
+    do
+        got = read(in, &failure, sizeof failure);
+    while (got < 0 && errno == EINTR);
+    if (got == (ssize_t)sizeof failure) {
+        waitpid(pid, NULL, 0);
+        close(pidfd);
+        *fault = failure;
+        errno = fault->code;
+        return -1;
+    }
+    process->pid = pid;
+    process->pidfd = pidfd;
+    return 0;
+}

@@ -1,0 +1,64 @@
+"""The fork, from the template's side: a worker placed in its cgroups and namespaces at birth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from lamplighter._sandbox import ffi, lib
+from lamplighter.sandbox.native import SandboxFault, fault, raised
+
+
+class Forked(NamedTuple):
+    """``pid`` is 0 in the worker; in the template, the descriptors are the caller's to send on and close.
+
+    ``stages`` are microseconds: ``nest``, ``clone`` in the template; ``place``, ``mount`` in the worker.
+    """
+
+    pid: int
+    pidfd: int
+    keeper_pidfd: int
+    stages: dict[str, float]
+    problem: SandboxFault | None
+
+
+def fork(
+    *,
+    isolated: bool,
+    pid: int,
+    program: int,
+    lifeline: int,
+    tmp_bytes: int,
+    tmp_inodes: int,
+    placement: Sequence[int],
+    cgroup2: int,
+) -> Forked:
+    """Fork this single-threaded process; returns in both, as ``os.fork`` does.
+
+    ``problem`` is set in a worker that could not be placed or isolated: it must say so and exit. Raises
+    :class:`SandboxFault` in the template if there is no worker.
+    """
+    fds = ffi.new("int[]", list(placement))
+    spec = ffi.new(
+        "struct ll_fork_spec *",
+        {
+            "isolated": isolated,
+            "pid": pid,
+            "keeper_fd": program,
+            "lifeline_fd": lifeline,
+            "tmp_bytes": tmp_bytes,
+            "tmp_inodes": tmp_inodes,
+            "placement": fds,
+            "placement_count": len(placement),
+            "cgroup2": cgroup2,
+        },
+    )
+    record, result = fault(), ffi.new("struct ll_fork_result *")
+    outcome = lib.ll_fork(spec, result, record)
+    if result.worker.pid == 0:
+        stages = {"place": result.place_us, "mount": result.mount_us}
+        return Forked(0, -1, -1, stages, raised(record) if outcome < 0 else None)
+    if outcome < 0:
+        raise raised(record)
+    stages = {"nest": result.nest_us, "clone": result.clone_us}
+    return Forked(result.worker.pid, result.worker.pidfd, result.keeper.pidfd, stages, None)

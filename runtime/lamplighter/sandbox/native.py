@@ -1,0 +1,72 @@
+"""The C half (``lamplighter._sandbox``) with Python's manners: faults become :class:`SandboxFault`."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Any
+
+from lamplighter._sandbox import ffi, lib
+
+
+class SandboxFault(OSError):
+    """The kernel refused a step of building, entering or ending a sandbox. ``str`` says which, and why."""
+
+
+def fault() -> Any:
+    """A fresh ``struct ll_fault``."""
+    return ffi.new("struct ll_fault *")
+
+
+def raised(record: Any) -> SandboxFault:
+    """The exception for a filled ``struct ll_fault``."""
+    verb = ffi.string(record.verb).decode(errors="replace")
+    code = record.code or errno.EIO
+    return SandboxFault(code, f"cannot {verb}: {os.strerror(code)}")
+
+
+class Process:
+    """A process held by its pidfd, so that its pid can never be mistaken for a later one's.
+
+    The owner calls :meth:`reap` (once ``pidfd`` is readable) and :meth:`close`.
+    """
+
+    __slots__ = ("pid", "pidfd")
+
+    def __init__(self, pid: int, pidfd: int) -> None:
+        self.pid = pid
+        self.pidfd = pidfd
+
+    def kill(self, number: int = 9) -> None:
+        """Send a signal; a process that is gone already is no error."""
+        if self.pidfd >= 0:
+            record = fault()
+            if lib.ll_pidfd_kill(self.pidfd, number, record) < 0:
+                raise raised(record)
+
+    def reap(self) -> Exit | None:
+        """The exit of this process, which must be a child of ours; ``None`` while it runs."""
+        record, code, status = fault(), ffi.new("int *"), ffi.new("int *")
+        got = lib.ll_reap(self.pidfd, code, status, record)
+        if got < 0:
+            raise raised(record)
+        return Exit(code[0], status[0]) if got else None
+
+    def close(self) -> None:
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1
+
+
+class Exit:
+    """How a process ended: ``status`` if it exited, else ``signal``."""
+
+    __slots__ = ("signal", "status")
+
+    def __init__(self, code: int, status: int) -> None:
+        exited = code == os.CLD_EXITED
+        self.status = status if exited else 0
+        self.signal = 0 if exited else status
+
+    def __repr__(self) -> str:
+        return f"Exit(signal={self.signal})" if self.signal else f"Exit(status={self.status})"

@@ -1,0 +1,139 @@
+"""A nest: the namespaces in which one function's template and workers live, held open by a keeper process.
+
+Guarantees:
+
+1. Code inside runs as an unprivileged uid of the host, from its first instruction, init included.
+2. It sees only the root of :mod:`lamplighter.sandbox.root`, and only processes of its own nest.
+3. All that runs inside ends when the nest is ended, and within milliseconds of the host's own end, however that came.
+4. Ending it leaves no process and no mount.
+
+Where the host is not root there are no nests: :class:`Nest` is then a null object whose processes run, unisolated, in
+the host's own namespaces, and :attr:`Nest.isolated` is false.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.resources
+import os
+from collections.abc import Mapping, Sequence
+
+from lamplighter._sandbox import ffi, lib
+from lamplighter.sandbox import root
+from lamplighter.sandbox.cgroups import Leaf
+from lamplighter.sandbox.native import Process, fault, raised
+
+ID_COUNT = 65_536
+"""Ids mapped into each nest, so that any uid a package's files may have exists inside."""
+FIRST_ID = 0x4C00_0000
+"""First host id of the first nest's range: above what useradd, systemd and container engines hand out by default."""
+FILES_LIMIT = 1_024
+"""Open descriptors of one process, as Lambda's quota says."""
+
+
+def keeper_program() -> int:
+    """A descriptor of the keeper program, close-on-exec."""
+    path = importlib.resources.files("lamplighter") / "_keeper"
+    return os.open(str(path), os.O_RDONLY | os.O_CLOEXEC)
+
+
+class Nest:
+    """One nest. :meth:`end` kills everything in it; the object is then spent."""
+
+    def __init__(self, keeper: Process | None, program: int, lifeline: int) -> None:
+        self.keeper = keeper
+        self.program = program
+        """Descriptor of the keeper program, for the template, which starts one keeper for each worker."""
+        self.lifeline = lifeline
+        """Read end of the lifeline."""
+
+    @property
+    def isolated(self) -> bool:
+        return self.keeper is not None
+
+    @classmethod
+    def create(
+        cls, *, staging: str, slot: int, code: str, layers: Sequence[str], tmp_bytes: int, program: int, lifeline: int
+    ) -> Nest:
+        """Build a nest; needs root. ``slot`` picks its uid range; ``staging`` is an empty directory of the host.
+
+        Blocks for a few milliseconds. Raises :class:`SandboxFault`.
+        """
+        plan = root.steps(code, layers, tmp_bytes=tmp_bytes)
+        alive = [
+            (ffi.new("char[]", os.fsencode(step.source)), ffi.new("char[]", os.fsencode(step.target))) for step in plan
+        ]
+        steps = ffi.new("struct ll_step[]", len(plan))
+        for record, step, (source, target) in zip(steps, plan, alive, strict=True):
+            record.kind, record.source, record.target = step.kind, source, target
+        base = ffi.new("char[]", os.fsencode(staging))
+        spec = ffi.new(
+            "struct ll_nest_spec *",
+            {
+                "staging": base,
+                "steps": steps,
+                "step_count": len(plan),
+                "first_id": FIRST_ID + slot * ID_COUNT,
+                "id_count": ID_COUNT,
+                "user": root.USER,
+                "keeper_fd": program,
+                "lifeline_fd": lifeline,
+            },
+        )
+        record, keeper = fault(), ffi.new("struct ll_process *")
+        if lib.ll_nest_create(spec, keeper, record) < 0:
+            raise raised(record)
+        return cls(Process(keeper.pid, keeper.pidfd), program, lifeline)
+
+    @classmethod
+    def without(cls, program: int, lifeline: int) -> Nest:
+        """The null nest of a host that cannot isolate."""
+        return cls(None, program, lifeline)
+
+    def spawn(
+        self, argv: Sequence[str], environment: Mapping[str, str], directory: str, fds: Sequence[int], leaf: Leaf
+    ) -> Process:
+        """Start ``argv`` inside, in ``leaf``, with ``fds`` as its descriptors 0, 1, 2, … and no others.
+
+        Returns once the program has been executed. The process is a child of ours. Raises :class:`SandboxFault`.
+        """
+        arguments = [ffi.new("char[]", os.fsencode(text)) for text in argv]
+        variables = [ffi.new("char[]", os.fsencode(f"{name}={value}")) for name, value in environment.items()]
+        argument_array = ffi.new("char *[]", [*arguments, ffi.NULL])
+        variable_array = ffi.new("char *[]", [*variables, ffi.NULL])
+        place = ffi.new("char[]", os.fsencode(directory))
+        descriptors = ffi.new("int[]", list(fds))
+        with leaf.entrance() as entrance:
+            placement = ffi.new("int[]", entrance.writable)
+            spec = ffi.new(
+                "struct ll_spawn_spec *",
+                {
+                    "nest": self.keeper.pidfd if self.keeper else -1,
+                    "uid": root.USER,
+                    "path": arguments[0],
+                    "argv": argument_array,
+                    "envp": variable_array,
+                    "directory": place,
+                    "fds": descriptors,
+                    "fd_count": len(fds),
+                    "placement": placement,
+                    "placement_count": len(entrance.writable),
+                    "cgroup2": entrance.directory,
+                    "files": FILES_LIMIT,
+                },
+            )
+            record, process = fault(), ffi.new("struct ll_process *")
+            if lib.ll_spawn(spec, process, record) < 0:
+                raise raised(record)
+        return Process(process.pid, process.pidfd)
+
+    def end(self) -> None:
+        """Kill everything inside and reap the keeper. Returns when the keeper is gone."""
+        if self.keeper is None:
+            return
+        self.keeper.kill()
+        # SIGKILL to process 1 makes the kernel kill the whole namespace before the keeper becomes a zombie.
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self.keeper.pid, 0)
+        self.keeper.close()
+        self.keeper = None
