@@ -1,0 +1,14 @@
+"""Events: what lies between the bytes of an invocation and the Python objects a handler sees.
+
+This room turns an event's JSON into objects and a handler's result into the bytes that leave, exactly as the Python
+runtime of AWS Lambda does: the same values, the same bytes, the same words when either cannot be done. Its face is
+:func:`decode` and :func:`encode`; what lies behind them may change, they may not.
+
+It promises that whatever a body or a result holds, the outcome is a value or one of its two faults, so that the loop
+above never dies of data. It must never know what an invocation, a context or a transport is, import a sibling room, or
+read the environment.
+"""
+
+from lamplighter.events.codec import CodecFault, MarshalError, UnmarshalError, decode, encode
+
+__all__ = ["CodecFault", "MarshalError", "UnmarshalError", "decode", "encode"]

@@ -1,0 +1,214 @@
+"""The channel: how one invocation travels between the host and a worker.
+
+A ``SOCK_SEQPACKET`` pair keeps message bounds, so every message is one ``send`` and one ``recv``. A message of up to
+:data:`MESSAGE_LIMIT` bytes carries its body; a larger body travels as a memfd in a second, one-byte message whose only
+purpose is its descriptor. Layouts (little-endian, no padding):
+
+``INVOKE`` (host to worker)::
+
+    u8 kind | u8 flags | u32 sequence | i64 deadline, epoch ms | u32 body length
+    u16 lengths of: request id, function ARN, trace id, client context, cognito identity, tenant id
+    the six strings (UTF-8), then the body unless LARGE is set
+
+``READY``, ``RESPONSE``, ``ERROR``, ``INIT_ERROR`` (worker to host)::
+
+    u8 kind | u8 flags | u32 sequence | u32 body length | u16 error type length
+    the error type (UTF-8), then the body unless LARGE is set
+
+The worker answers with the sequence number it was given; the host treats any other number as a protocol fault and
+replaces the environment. Both ends live in this module, so that the layout is written once.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import struct
+
+INVOKE = 1
+READY = 2
+RESPONSE = 3
+ERROR = 4
+INIT_ERROR = 5
+
+LARGE = 1
+"""Flag: the body follows as a memfd in the next message."""
+RAW = 2
+"""Flag on RESPONSE: the handler returned bytes; they are not JSON (content type ``application/unknown``)."""
+
+MESSAGE_LIMIT = 65_536
+"""Bytes a message may have. Well under the kernel's default send buffer (212,992 bytes), and small enough that a
+receive buffer of this size comes from the heap, not from ``mmap``."""
+
+_INVOKE = struct.Struct("<BBIqIHHHHHH")
+_REPLY = struct.Struct("<BBIIH")
+
+
+class ProtocolFault(Exception):
+    """The other end sent something that is not a message of this channel."""
+
+
+class Event:
+    """One invocation as the worker sees it. Strings are empty where the platform sent none."""
+
+    __slots__ = (
+        "body",
+        "client_context",
+        "cognito_identity",
+        "content_type",
+        "deadline_ms",
+        "function_arn",
+        "request_id",
+        "sequence",
+        "tenant_id",
+        "trace_id",
+    )
+
+    def __init__(
+        self,
+        body: bytes,
+        request_id: str,
+        function_arn: str = "",
+        deadline_ms: int = 0,
+        trace_id: str = "",
+        client_context: str = "",
+        cognito_identity: str = "",
+        tenant_id: str = "",
+        sequence: int = 0,
+        content_type: str = "application/json",
+    ) -> None:
+        self.body = body
+        self.request_id = request_id
+        self.function_arn = function_arn
+        self.deadline_ms = deadline_ms
+        self.trace_id = trace_id
+        self.client_context = client_context
+        self.cognito_identity = cognito_identity
+        self.tenant_id = tenant_id
+        self.sequence = sequence
+        self.content_type = content_type
+
+
+class Reply:
+    """What a worker says: READY, RESPONSE, ERROR or INIT_ERROR. ``length`` is the body's, in bytes."""
+
+    __slots__ = ("body", "error_type", "flags", "kind", "length", "sequence")
+
+    def __init__(self, kind: int, flags: int, sequence: int, error_type: str, length: int, body: bytes) -> None:
+        self.kind = kind
+        self.flags = flags
+        self.sequence = sequence
+        self.error_type = error_type
+        self.length = length
+        self.body = body
+
+
+def send_event(sock: socket.socket, event: Event) -> None:
+    """Host end: send one invocation. Raises ``OSError`` if the worker is gone or its buffer is full.
+
+    The caller keeps the six strings, together, under half of :data:`MESSAGE_LIMIT`.
+    """
+    strings = (
+        event.request_id.encode(),
+        event.function_arn.encode(),
+        event.trace_id.encode(),
+        event.client_context.encode(),
+        event.cognito_identity.encode(),
+        event.tenant_id.encode(),
+    )
+    lengths = [len(text) for text in strings]
+    body = event.body
+    if len(body) + sum(lengths) + _INVOKE.size > MESSAGE_LIMIT:
+        head = _INVOKE.pack(INVOKE, LARGE, event.sequence, event.deadline_ms, len(body), *lengths)
+        sock.send(head + b"".join(strings))
+        _send_body(sock, body)
+    else:
+        head = _INVOKE.pack(INVOKE, 0, event.sequence, event.deadline_ms, len(body), *lengths)
+        sock.send(b"".join((head, *strings, body)))
+
+
+def receive_event(sock: socket.socket) -> Event | None:
+    """Worker end: wait for the next invocation; ``None`` once the host has closed the channel."""
+    data = sock.recv(MESSAGE_LIMIT)
+    if not data:
+        return None
+    if len(data) < _INVOKE.size or data[0] != INVOKE:
+        raise ProtocolFault(f"expected an INVOKE message, got {len(data)} bytes starting with {data[:1]!r}")
+    _, flags, sequence, deadline_ms, length, *lengths = _INVOKE.unpack_from(data)
+    at = _INVOKE.size
+    strings: list[str] = []
+    for n in lengths:
+        strings.append(data[at : at + n].decode() if n else "")
+        at += n
+    body = receive_body(sock, length) if flags & LARGE else data[at:]
+    if len(body) != length:
+        raise ProtocolFault(f"the event's header promises {length} bytes, {len(body)} came")
+    request_id, function_arn, trace_id, client_context, cognito_identity, tenant_id = strings
+    return Event(
+        body, request_id, function_arn, deadline_ms, trace_id, client_context, cognito_identity, tenant_id, sequence
+    )
+
+
+def send_reply(
+    sock: socket.socket, kind: int, sequence: int, body: bytes = b"", error_type: str = "", flags: int = 0
+) -> None:
+    """Worker end: send READY, a result, or an error."""
+    name = error_type.encode()
+    if _REPLY.size + len(name) + len(body) > MESSAGE_LIMIT:
+        sock.send(_REPLY.pack(kind, flags | LARGE, sequence, len(body), len(name)) + name)
+        _send_body(sock, body)
+    else:
+        sock.send(b"".join((_REPLY.pack(kind, flags, sequence, len(body), len(name)), name, body)))
+
+
+def receive_reply(sock: socket.socket) -> Reply | None:
+    """Host end: the next message; ``None`` at end of file, ``BlockingIOError`` if none is there yet.
+
+    Where ``flags & LARGE``, the body is empty and :func:`receive_body` fetches it: a separate step, because a worker
+    that promises a body and never sends it must not stop the host.
+    """
+    data = sock.recv(MESSAGE_LIMIT)
+    if not data:
+        return None
+    if len(data) < _REPLY.size or not READY <= data[0] <= INIT_ERROR:
+        raise ProtocolFault(f"expected a reply, got {len(data)} bytes starting with {data[:1]!r}")
+    kind, flags, sequence, length, name_length = _REPLY.unpack_from(data)
+    at = _REPLY.size + name_length
+    try:
+        error_type = data[_REPLY.size : at].decode() if name_length else ""
+    except UnicodeDecodeError as fault:
+        raise ProtocolFault("the error type is not UTF-8") from fault
+    body = data[at:]
+    if len(body) != (0 if flags & LARGE else length):
+        raise ProtocolFault(f"the reply's header promises {length} bytes, {len(body)} came")
+    return Reply(kind, flags, sequence, error_type, length, body)
+
+
+def receive_body(sock: socket.socket, length: int) -> bytes:
+    """Either end: fetch the body of a LARGE message. ``BlockingIOError`` if a non-blocking socket has none yet."""
+    _, fds, _, _ = socket.recv_fds(sock, 1, 4, socket.MSG_CMSG_CLOEXEC)
+    try:
+        if len(fds) != 1:
+            raise ProtocolFault(f"a large body must come with one descriptor, got {len(fds)}")
+        facts = os.fstat(fds[0])
+        if not stat.S_ISREG(facts.st_mode) or facts.st_size != length:
+            raise ProtocolFault(f"the header promises {length} bytes, the descriptor holds something else")
+        body = os.pread(fds[0], length, 0)
+        if len(body) != length:
+            raise ProtocolFault(f"the header promises {length} bytes, the descriptor gave {len(body)}")
+        return body
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+
+def _send_body(sock: socket.socket, body: bytes) -> None:
+    fd = os.memfd_create("lamplighter-body", os.MFD_CLOEXEC)
+    try:
+        view = memoryview(body)
+        while view:
+            view = view[os.write(fd, view) :]
+        socket.send_fds(sock, [b"L"], [fd])
+    finally:
+        os.close(fd)

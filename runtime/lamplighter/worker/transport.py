@@ -1,0 +1,61 @@
+"""How the loop gets events and gives answers: a small protocol, and the one that speaks the host's channel."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from typing import Protocol
+
+from lamplighter.worker.channel import ERROR, INIT_ERROR, RAW, READY, RESPONSE, Event, receive_event, send_reply
+
+
+class Transport(Protocol):
+    """One invocation at a time: ``next``, then exactly one of ``respond`` and ``fail``."""
+
+    def next(self) -> Event | None:
+        """Wait for the next event; ``None`` when there will be no more."""
+
+    def respond(self, event: Event, body: bytes, is_json: bool) -> None:
+        """Answer with the handler's result."""
+
+    def fail(self, event: Event, body: bytes, error_type: str, cause: bytes) -> None:
+        """Answer with an error: ``body`` is its JSON payload, ``cause`` the one X-Ray wants."""
+
+
+class ChannelTransport:
+    """The worker's end of the channel, over a blocking ``SOCK_SEQPACKET`` socket.
+
+    When the host has gone, answers fall on the floor and :meth:`next` says ``None``: nobody is left to be told.
+    """
+
+    __slots__ = ("_sock",)
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+
+    def ready(self, stages: bytes = b"") -> None:
+        """Tell the host that init is done; ``stages`` is a JSON object of what each step took, in microseconds."""
+        self._send(READY, 0, stages, "", 0)
+
+    def init_failed(self, body: bytes, error_type: str) -> None:
+        """Tell the host that init failed; ``body`` is the error's JSON payload."""
+        self._send(INIT_ERROR, 0, body, error_type, 0)
+
+    def next(self) -> Event | None:
+        """Wait for the next event. Raises :class:`~lamplighter.worker.channel.ProtocolFault`."""
+        try:
+            return receive_event(self._sock)
+        except ConnectionResetError:
+            return None
+
+    def respond(self, event: Event, body: bytes, is_json: bool) -> None:
+        """Answer with the handler's result."""
+        self._send(RESPONSE, event.sequence, body, "", 0 if is_json else RAW)
+
+    def fail(self, event: Event, body: bytes, error_type: str, cause: bytes) -> None:
+        """Answer with an error. The channel has no use for the cause."""
+        self._send(ERROR, event.sequence, body, error_type, 0)
+
+    def _send(self, kind: int, sequence: int, body: bytes, error_type: str, flags: int) -> None:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            send_reply(self._sock, kind, sequence, body, error_type, flags)
