@@ -1,0 +1,110 @@
+"""Fork safety: what an initialised process holds that a copy of it cannot have, or would wrongly share.
+
+Threads do not exist in a forked child, and whatever they were doing is left half done. A socket, pipe or queue of the
+kernel's is one object after a fork: two workers on one database connection read each other's answers. Files open for
+reading only are no obstacle, since each worker reopens them (:mod:`lamplighter.template.restore`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import stat
+import sys
+from collections.abc import Collection
+
+_QUEUES = {
+    "anon_inode:[eventfd]": "an eventfd",
+    "anon_inode:[eventpoll]": "an epoll instance",
+    "anon_inode:[io_uring]": "an io_uring",
+    "anon_inode:[pidfd]": "a pidfd",
+    "anon_inode:[signalfd]": "a signalfd",
+    "anon_inode:[timerfd]": "a timerfd",
+    "anon_inode:[userfaultfd]": "a userfaultfd",
+    "anon_inode:inotify": "an inotify instance",
+}
+
+
+def obstacles(own: Collection[int]) -> list[str]:
+    """What in this process a fork would break, one line each; empty if it may be forked.
+
+    ``own`` are descriptors that are the runtime's and no obstacle.
+    """
+    return [*_threads(), *_children(), *_descriptors(own)]
+
+
+def _threads() -> list[str]:
+    tasks = sorted(int(name) for name in os.listdir("/proc/self/task"))
+    if len(tasks) == 1:
+        return []
+    names: dict[int, str] = {}
+    if "threading" in sys.modules:
+        names = {thread.native_id: thread.name for thread in sys.modules["threading"].enumerate() if thread.native_id}
+    found = []
+    for task in tasks:
+        if task == os.getpid():
+            continue
+        if task in names:
+            found.append(f"thread {names[task]!r} is running")
+        else:
+            found.append(f"native thread {_thread_name(task)!r} (not Python's) is running")
+    return found
+
+
+def _thread_name(task: int) -> str:
+    try:
+        with open(f"/proc/self/task/{task}/comm", encoding="utf-8", errors="replace") as file:
+            return file.read().strip()
+    except OSError:
+        return str(task)
+
+
+def _children() -> list[str]:
+    children: list[str] = []
+    with contextlib.suppress(OSError):  # absent without CONFIG_PROC_CHILDREN
+        for task in os.listdir("/proc/self/task"):
+            with open(f"/proc/self/task/{task}/children", encoding="ascii") as file:
+                children += file.read().split()
+    return [f"child process {child} is running" for child in children]
+
+
+def _descriptors(own: Collection[int]) -> list[str]:
+    found = []
+    for name in sorted(os.listdir("/proc/self/fd"), key=int):
+        fd = int(name)
+        if fd in own:
+            continue
+        try:
+            facts = os.fstat(fd)
+            target = os.readlink(f"/proc/self/fd/{fd}")
+        except OSError:  # the descriptor listdir itself used
+            continue
+        what = _obstacle(fd, facts.st_mode, target)
+        if what:
+            found.append(f"descriptor {fd} is {what}")
+    return found
+
+
+def _obstacle(fd: int, mode: int, target: str) -> str:
+    if stat.S_ISSOCK(mode):
+        return f"a socket{_peer(fd)}"
+    if stat.S_ISFIFO(mode):
+        return f"a pipe ({target})"
+    if stat.S_ISREG(mode) and fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY:
+        return f"the file {target}, open for writing"
+    return _QUEUES.get(target, "")
+
+
+def _peer(fd: int) -> str:
+    import socket  # noqa: PLC0415 - only a process that holds one pays for it
+
+    try:
+        duplicate = socket.socket(fileno=os.dup(fd))
+    except OSError:
+        return ""
+    with duplicate:
+        try:
+            return f" connected to {duplicate.getpeername()}"
+        except OSError:
+            return ""
