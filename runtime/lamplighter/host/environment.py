@@ -1,0 +1,396 @@
+"""One execution environment as the host sees it: a worker with its sandbox, its channel, its log and its deadline.
+
+Guarantees:
+
+1. An invocation given to :meth:`Environment.invoke` is answered exactly once, or handed back to the pool unheard.
+2. The worker's death is noticed by its pidfd, whatever it was doing, and its status decides what the caller is told.
+3. Once :meth:`Environment.end` is called, or the worker has died, every process, descriptor and cgroup of the
+   environment goes, and the pool hears of it once.
+4. Nothing that the worker sends or withholds blocks the host.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import enum
+import os
+import socket
+import time
+from typing import TYPE_CHECKING
+
+import orjson
+
+from lamplighter.host import faults, report
+from lamplighter.host.faults import RESPONSE_LIMIT, Fault
+from lamplighter.host.invocation import Header, Invocation
+from lamplighter.sandbox.cgroups import Leaf
+from lamplighter.sandbox.native import Exit, Process
+from lamplighter.sandbox.nest import Nest
+from lamplighter.worker import channel
+from lamplighter.worker.channel import Event, ProtocolFault, Reply
+
+if TYPE_CHECKING:
+    from lamplighter.host.generation import Generation
+
+_CONTENT = (b"Content-Type", b"application/json")
+_SUCCESS: tuple[Header, ...] = (_CONTENT, (b"X-Amz-Executed-Version", b"$LATEST"))
+_RAW: tuple[Header, ...] = ((b"Content-Type", b"application/octet-stream"), (b"X-Amz-Executed-Version", b"$LATEST"))
+_FAILURE: tuple[Header, ...] = (*_SUCCESS, (b"X-Amz-Function-Error", b"Unhandled"))
+_READ_BYTES = 65_536
+_READS_AT_ONCE = 16
+"""Reads of a log pipe in one go: a function that never stops writing must not keep the host to itself."""
+_EXIT_GRACE_S = 0.5
+"""Time from a closed channel to the process's end: a worker that exits closes its channel a moment before."""
+_MIB = 1_048_576
+
+
+class State(enum.Enum):
+    STARTING = "starting"
+    PARKED = "parked"
+    IDLE = "idle"
+    BUSY = "busy"
+    ENDED = "ended"
+
+
+class Environment:
+    """Made by :meth:`Generation.launch`; from then on it reports to its pool."""
+
+    def __init__(
+        self, generation: Generation, leaf: Leaf, sock: socket.socket, log_fd: int, log: report.InvocationLog
+    ) -> None:
+        pool = generation.pool
+        self.generation = generation
+        self.pool = pool
+        self.leaf = leaf
+        self.log = log
+        self.state = State.STARTING
+        self.deadline = 0.0
+        self.due = 0.0
+        self.idle_since = 0.0
+        self.used_mb = 0
+        self.stages: dict[str, float] = {}
+        self.init_ms = 0.0
+        self.restore_ms = 0.0
+        self.nest: Nest | None = None
+        """A nest of its own, where it was not forked from a template."""
+        self._timeout = float(pool.config.timeout_s)
+        self._sock = sock
+        self._log_fd = log_fd
+        self._process: Process | None = None
+        self._keeper: Process | None = None
+        self._began = time.monotonic()
+        self._invocation: Invocation | None = None
+        self._sequence = 0
+        self._large: Reply | None = None
+        self._flusher: asyncio.TimerHandle | None = None
+        self._grace: asyncio.TimerHandle | None = None
+        self._cpu_before = (0.0, 0.0, 0)
+        self._loop = pool.host.loop
+        self._loop.add_reader(sock.fileno(), self._on_channel)
+        self._loop.add_reader(log_fd, self._on_log)
+
+    # --- birth ------------------------------------------------------------------------------------------------------
+
+    def born(self, process: Process, keeper: Process | None, stages: dict[str, float]) -> None:
+        """The template (or the host itself) has started the worker."""
+        self._process = process
+        self._keeper = keeper
+        self.stages.update(stages)
+        self._loop.add_reader(process.pidfd, self._on_exit)
+        if self.state is State.ENDED:
+            self._kill()
+
+    def stillborn(self, reason: str) -> None:
+        """There is no worker: the launch failed."""
+        self.state = State.ENDED
+        self.pool.leaving(self)
+        self._release()
+        self.pool.launch_failed(self.generation, faults.sandbox_failure("", reason))
+        self.pool.gone(self)
+
+    def limit_start(self, seconds: float) -> None:
+        """Bound the time from here to ready."""
+        self.deadline = time.monotonic() + seconds
+        self.pool.host.deadlines.watch(self)
+
+    def _on_ready(self, reply: Reply) -> None:
+        elapsed = (time.monotonic() - self._began) * 1e3
+        if reply.body:
+            with contextlib.suppress(orjson.JSONDecodeError):
+                self.stages.update(orjson.loads(reply.body))
+        if self.generation.forks:
+            self.restore_ms = elapsed
+        else:
+            self.init_ms = elapsed
+        self.stages["ready"] = elapsed * 1e3
+        self.deadline = 0.0
+        # The launch ran unthrottled, as Lambda's init does; from here on the function gets its share.
+        self.leaf.set_cpu(self.pool.vcpus)
+        self.state = State.PARKED
+        self.pool.ready(self)
+
+    # --- one invocation ---------------------------------------------------------------------------------------------
+
+    def invoke(self, invocation: Invocation) -> bool:
+        """Send an event to the worker; false if it is gone, in which case it has heard nothing of it."""
+        now = time.monotonic()
+        self._sequence += 1
+        self._invocation = invocation
+        invocation.started = now
+        self.state = State.BUSY
+        self.deadline = now + self._timeout
+        if self.due == 0.0 or self.deadline < self.due:
+            self.pool.host.deadlines.watch(self)
+        event = Event(
+            invocation.body,
+            invocation.request_id,
+            invocation.route,
+            int((time.time() + self._timeout) * 1000),
+            invocation.trace_id,
+            invocation.client_context,
+            "",
+            invocation.tenant_id,
+            self._sequence,
+        )
+        if self.pool.host.full_report:
+            self._cpu_before = self._counters()
+        self.log.start(invocation.request_id)
+        try:
+            channel.send_event(self._sock, event)
+        except OSError:
+            # Gone between two invocations. Nothing was received, so the pool may give the event to another worker.
+            self._invocation = None
+            self.deadline = 0.0
+            self.end()
+            return False
+        return True
+
+    def expire(self) -> None:
+        """The deadline has passed: of the invocation, or of the start."""
+        invocation = self._invocation
+        if invocation is not None:
+            self._kill()
+            self._answer_fault(faults.timed_out(invocation.request_id, self._timeout))
+            self.end()
+        elif self.state is State.STARTING:
+            self.pool.start_expired(self)
+            self.end()
+
+    def _on_channel(self) -> None:
+        try:
+            if self._large is not None:
+                reply: Reply | None = self._large
+            else:
+                reply = channel.receive_reply(self._sock)
+            if reply is not None and reply.flags & channel.LARGE and reply.length <= RESPONSE_LIMIT:
+                self._large = reply
+                reply.body = channel.receive_body(self._sock, reply.length)
+                self._large = None
+        except BlockingIOError:
+            return
+        except (ProtocolFault, OSError) as fault:
+            if isinstance(fault, ConnectionError):
+                self._on_channel_closed()
+            else:
+                self._on_protocol_fault(str(fault))
+            return
+        if reply is None:
+            self._on_channel_closed()
+        else:
+            self._on_reply(reply)
+
+    def _on_reply(self, reply: Reply) -> None:
+        kind = reply.kind
+        invocation = self._invocation
+        if invocation is not None:
+            if reply.sequence != self._sequence or kind not in (channel.RESPONSE, channel.ERROR):
+                self._on_protocol_fault("the worker answered something that it was not asked")
+            elif reply.length > RESPONSE_LIMIT:
+                self._answer_fault(faults.response_too_large())
+                self.end()
+            elif kind == channel.RESPONSE:
+                self._answer(_RAW if reply.flags & channel.RAW else _SUCCESS, reply.body, "", "")
+                self.state = State.IDLE
+                self.pool.free(self)
+            else:
+                self._answer(_FAILURE, reply.body, "error", reply.error_type)
+                self.state = State.IDLE
+                self.pool.free(self)
+        elif self.state is State.STARTING and kind == channel.READY:
+            self._on_ready(reply)
+        elif self.state is State.STARTING and kind in (channel.INIT_ERROR, channel.ERROR):
+            fault = Fault(reply.error_type, reply.body)
+            self.end()
+            self.pool.launch_failed(self.generation, fault)
+        else:
+            self._on_protocol_fault("the worker sent a message out of turn")
+
+    def _on_protocol_fault(self, reason: str) -> None:
+        if self._invocation is not None:
+            self._answer_fault(faults.sandbox_failure(self._invocation.request_id, reason))
+        self.pool.host.log.line(f"replacing an environment: {reason}", self.pool.config.name, "WARN")
+        self.end()
+
+    def _on_channel_closed(self) -> None:
+        # It exits, or it has closed the descriptor and lives on. The pidfd tells; but not for ever.
+        self._loop.remove_reader(self._sock.fileno())
+        if self._grace is None and self.state is not State.ENDED:
+            self._grace = self._loop.call_later(_EXIT_GRACE_S, self._kill)
+
+    # --- answers ----------------------------------------------------------------------------------------------------
+
+    def _answer_fault(self, fault: Fault) -> None:
+        self._answer(_FAILURE, fault.body, fault.status, fault.error_type)
+
+    def _answer(self, headers: tuple[Header, ...], body: bytes, status: str, error_type: str) -> None:
+        invocation = self._invocation
+        assert invocation is not None
+        self._invocation = None
+        self.deadline = 0.0
+        elapsed = time.monotonic() - invocation.started
+        self._drain_log()
+        self.used_mb = used = -(-(self.generation.resident + self.leaf.peak()) // _MIB)
+        config = self.pool.config
+        facts = report.Facts(
+            min(elapsed, self._timeout) * 1e3,
+            config.memory_mb,
+            min(used, config.memory_mb),
+            self.init_ms,
+            self.restore_ms,
+            status,
+            error_type,
+            self._full() if self.pool.host.full_report else None,
+        )
+        self.init_ms = self.restore_ms = 0.0
+        self.log.end(facts)
+        if invocation.tail:
+            headers = (*headers, (b"X-Amz-Log-Result", self.log.tail()))
+        invocation.reply(200, headers, body)
+        self.pool.answered()
+
+    def _counters(self) -> tuple[float, float, int]:
+        """CPU seconds, throttled seconds, and minor and major page faults of the worker so far."""
+        usage = self.leaf.usage()
+        cpu, page_faults = usage.cpu_s, 0
+        if self._process is not None:
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                with open(f"/proc/{self._process.pid}/stat", encoding="utf-8", errors="replace") as file:
+                    fields = file.read().rpartition(")")[2].split()
+                page_faults = int(fields[7]) + int(fields[9])
+                cpu = cpu or (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return cpu, usage.throttled_s, page_faults
+
+    def _full(self) -> dict[str, object]:
+        cpu, throttled, page_faults = (
+            now - before for now, before in zip(self._counters(), self._cpu_before, strict=True)
+        )
+        facts: dict[str, object] = {
+            "CPU Time": f"{cpu * 1e3:.2f} ms",
+            "Throttled": f"{throttled * 1e3:.2f} ms",
+            "Page Faults": int(page_faults),
+        }
+        if self._process is not None and self.generation.isolated:
+            with contextlib.suppress(OSError):
+                space = os.statvfs(f"/proc/{self._process.pid}/root/tmp")
+                facts["Tmp Used"] = f"{(space.f_blocks - space.f_bfree) * space.f_frsize / _MIB:.1f} MB"
+        facts["Enforcement"] = self.generation.enforcement
+        facts["Stages"] = ",".join(f"{name}={value:.0f}us" for name, value in self.stages.items())
+        return facts
+
+    # --- log --------------------------------------------------------------------------------------------------------
+
+    def _on_log(self) -> None:
+        try:
+            data = os.read(self._log_fd, _READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._loop.remove_reader(self._log_fd)
+            return
+        self.log.write(data)
+        if self._flusher is None and self.log.pending:
+            self._flusher = self._loop.call_later(1.0, self._flush_log)
+
+    def _flush_log(self) -> None:
+        self._flusher = None
+        self.log.flush()
+
+    def _drain_log(self) -> None:
+        """What the worker wrote before it answered is in the pipe by now."""
+        try:
+            for _ in range(_READS_AT_ONCE):
+                data = os.read(self._log_fd, _READ_BYTES)
+                if not data:
+                    return
+                self.log.write(data)
+        except OSError:
+            return
+
+    # --- death ------------------------------------------------------------------------------------------------------
+
+    def end(self) -> None:
+        """Kill the worker and all it started. The pool hears :meth:`Pool.gone` when everything has been released."""
+        if self.state is not State.ENDED:
+            self.state = State.ENDED
+            self.pool.leaving(self)
+        self._kill()
+
+    def _kill(self) -> None:
+        keeper = self.nest.keeper if self.nest is not None else self._keeper
+        for process in (keeper, self._process):
+            if process is not None:
+                process.kill()
+
+    def _on_exit(self) -> None:
+        """The worker is dead. What it said before is still in the channel, and comes first."""
+        process = self._process
+        assert process is not None
+        while self._invocation is not None or self.state is State.STARTING:
+            before = (self._invocation, self.state)
+            self._on_channel()
+            if (self._invocation, self.state) == before:
+                break
+        exit_ = process.reap()
+        if exit_ is None:
+            return
+        self._loop.remove_reader(process.pidfd)
+        invocation = self._invocation
+        starting = self.state is State.STARTING
+        fault = None
+        if invocation is not None or starting:
+            request_id = invocation.request_id if invocation is not None else ""
+            fault = self._death(request_id, exit_)
+        if invocation is not None and fault is not None:
+            self._answer_fault(fault)
+        if self.state is not State.ENDED:
+            self.state = State.ENDED
+            self.pool.leaving(self)
+        self._drain_log()
+        self._kill()  # what the worker started, if its keeper still holds it
+        self._release()
+        if starting and fault is not None:
+            self.pool.launch_failed(self.generation, fault)
+        self.pool.gone(self)
+
+    def _death(self, request_id: str, exit_: Exit) -> Fault:
+        out_of_memory = exit_.signal == 9 and self.leaf.oom_kills() > 0
+        return faults.exited(request_id, exit_, out_of_memory=out_of_memory)
+
+    def _release(self) -> None:
+        for timer in (self._flusher, self._grace):
+            if timer is not None:
+                timer.cancel()
+        self._flusher = self._grace = None
+        self._loop.remove_reader(self._sock.fileno())
+        self._loop.remove_reader(self._log_fd)
+        self._sock.close()
+        os.close(self._log_fd)
+        self.log.close()
+        if self._process is not None:
+            self._process.close()
+        if self._keeper is not None:
+            self._keeper.close()
+        self.generation.take_back(self)

@@ -1,0 +1,503 @@
+"""One generation of a function: a nest, the template in it, and the environments that come from that template.
+
+A generation is built, serves, and is retired: by newer code (SIGHUP), or because its template died. A retired one keeps
+its nest until its last environment is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import enum
+import json
+import os
+import secrets
+import socket
+import sys
+import time
+from collections import deque
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from lamplighter.function.environment import TASK_ROOT, base_environment, log_stream_name
+from lamplighter.host import faults
+from lamplighter.host.environment import Environment
+from lamplighter.host.faults import Fault
+from lamplighter.host.report import InvocationLog
+from lamplighter.sandbox import root
+from lamplighter.sandbox.cgroups import MIB, Leaf, LeafPool, Limits
+from lamplighter.sandbox.native import Process, SandboxFault
+from lamplighter.sandbox.nest import FIRST_ID, ID_COUNT, Nest
+from lamplighter.template.server import MESSAGE_LIMIT, REQUEST
+
+if TYPE_CHECKING:
+    from lamplighter.host.pool import Pool
+
+READY_LEAVES = 2
+"""Leaves kept ready for the next launches."""
+LEAST_MEMORY = 8 * MIB
+"""A worker's own limit never goes below this, however much of the function's memory its template takes."""
+_FIRST_PID, _PIDS = 100, 30_000
+"""Workers get pids of their own: libraries (OpenSSL's generator is one) tell a fork by a changed pid."""
+
+
+class Stage(enum.Enum):
+    BUILDING = "building"
+    FROZEN = "ready"
+    UNSAFE = "unsafe"
+    FAILED = "failed"
+    RETIRED = "retired"
+
+
+class Generation:
+    """``pool.built`` or ``pool.build_failed`` is called once; afterwards :meth:`launch` works until it is retired."""
+
+    def __init__(self, pool: Pool, number: int, *, reload: bool) -> None:
+        self.pool = pool
+        self.reload = reload
+        """Whether it is built for newer code, and so takes the place of all others once it is ready."""
+        self.superseded = False
+        """Newer code has taken this one's place: its environments serve no further invocation."""
+        self.stage = Stage.BUILDING
+        self.resident = 0
+        self.init_ms = 0.0
+        self.stages: dict[str, float] = {}
+        self.obstacles: list[str] = []
+        self.environments: set[Environment] = set()
+        self._began = time.monotonic()
+        self._loop = pool.host.loop
+        self._group = f"{pool.config.name}-{number}"
+        self._slot = -1
+        self._nest: Nest | None = None
+        self._leaf = Leaf()
+        self._leaves: LeafPool | None = None
+        self._process: Process | None = None
+        self._control: socket.socket | None = None
+        self._log_fd = -1
+        self._log = InvocationLog(pool.host.output, pool.config.name, "init", pool.host.config.log_format)
+        self._launches: deque[tuple[Environment, socket.socket, int]] = deque()
+        self._next_pid = _FIRST_PID + secrets.randbelow(_PIDS)
+        self._timer: asyncio.TimerHandle | None = None
+        self._tending: asyncio.TimerHandle | None = None
+        self._ending = False
+        self._spawning = 0
+
+    @property
+    def forks(self) -> bool:
+        """Whether environments are forked from the template; otherwise each is exec'd and runs its own init."""
+        return not self.obstacles
+
+    @property
+    def isolated(self) -> bool:
+        return self.pool.host.isolated
+
+    @property
+    def enforcement(self) -> str:
+        return ",".join(f"{limit}={how}" for limit, how in self.pool.host.enforcement.items())
+
+    # --- building ---------------------------------------------------------------------------------------------------
+
+    def build(self, limit_s: float) -> None:
+        """Start the template; its init may take ``limit_s`` seconds."""
+        future = self._loop.run_in_executor(self.pool.host.executor, self._start_template)
+        future.add_done_callback(self._on_template_started)
+        self._timer = self._loop.call_later(limit_s, self._on_init_timeout, limit_s)
+
+    def _start_template(self) -> tuple[Process, socket.socket, int]:
+        """In the executor: building a nest blocks for some milliseconds."""
+        host, config = self.pool.host, self.pool.config
+        self._slot = host.workspace.claim_slot()
+        host.hierarchy.group(self._group)
+        leaf = host.hierarchy.leaf(self._group, "template", self._owner)
+        self._leaf = leaf
+        leaf.configure(Limits(memory=config.memory_mb * MIB))
+        self._nest = self._make_nest()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            process, log_fd = self._spawn(self._nest, "template", theirs.fileno(), leaf, "init")
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        return process, ours, log_fd
+
+    @property
+    def _owner(self) -> int:
+        """The host uid of this generation's processes."""
+        return FIRST_ID + self._slot * ID_COUNT + root.USER if self.isolated else -1
+
+    def _make_nest(self) -> Nest:
+        host, config = self.pool.host, self.pool.config
+        if not host.isolated:
+            return Nest.without(host.keeper_program, host.lifeline)
+        return Nest.create(
+            staging=host.workspace.staging(),
+            slot=self._slot,
+            code=config.code,
+            layers=config.layers,
+            tmp_bytes=config.ephemeral_storage_mb * MIB,
+            program=host.keeper_program,
+            lifeline=host.lifeline,
+        )
+
+    def _spawn(self, nest: Nest, mode: str, sock: int, leaf: Leaf, stream: str) -> tuple[Process, int]:
+        """Start ``lamplighter.host.process`` in a nest; returns it and the read end of its log."""
+        host, config = self.pool.host, self.pool.config
+        version = f"{sys.version_info.major}.{sys.version_info.minor}"
+        inside = nest.isolated
+        task_root = TASK_ROOT if inside else config.code
+        layers = ("/opt",) if inside else config.layers
+        variables = base_environment(
+            config, region=host.config.region, python_version=version, task_root=task_root, layer_roots=layers
+        )
+        variables["AWS_LAMBDA_LOG_STREAM_NAME"] = stream
+        path = [task_root]
+        for layer in layers:
+            path += [f"{layer}/python/lib/python{version}/site-packages", f"{layer}/python"]
+        events = []
+        for name in config.warm_up:
+            with open(name, encoding="utf-8") as file:
+                events.append(file.read())
+        order = {
+            "mode": mode,
+            "handler": config.handler,
+            "path": path,
+            "isolated": inside,
+            "tmp_bytes": config.ephemeral_storage_mb * MIB,
+            "tmp_inodes": root.inodes(config.ephemeral_storage_mb * MIB),
+            "version": host.hierarchy.version,
+            "warm_up": events if mode == "template" else [],
+        }
+        log_read, log_write = os.pipe2(os.O_CLOEXEC)
+        null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        memfd = os.memfd_create("lamplighter-order", os.MFD_CLOEXEC)
+        try:
+            with open(memfd, "wb", closefd=False) as file:
+                file.write(json.dumps(order).encode())
+            fds = [null, log_write, log_write, sock, nest.program, nest.lifeline, memfd]
+            argv = [sys.executable, "-u", "-m", "lamplighter.host.process"]
+            process = nest.spawn(argv, variables, task_root, fds, leaf)
+        except BaseException:
+            os.close(log_read)
+            raise
+        finally:
+            for fd in (null, memfd, log_write):
+                os.close(fd)
+        os.set_blocking(log_read, False)
+        return process, log_read
+
+    def _on_template_started(self, future: asyncio.Future[tuple[Process, socket.socket, int]]) -> None:
+        try:
+            self._process, self._control, self._log_fd = future.result()
+        except Exception as fault:
+            self._fail(faults.sandbox_failure("", str(fault)), str(fault))
+            return
+        self._control.setblocking(False)
+        self._loop.add_reader(self._control.fileno(), self._on_control)
+        self._loop.add_reader(self._log_fd, self._on_log)
+        self._loop.add_reader(self._process.pidfd, self._on_exit)
+        if self.stage is not Stage.BUILDING:
+            self._process.kill()
+
+    def _on_init_timeout(self, limit_s: float) -> None:
+        self._timer = None
+        fault = faults.timed_out("", limit_s)
+        if self._process is not None:
+            self._process.kill()
+        self._fail(fault, f"init did not end within {limit_s:g} s")
+
+    def _fail(self, fault: Fault, reason: str) -> None:
+        if self.stage is not Stage.BUILDING:
+            return
+        self.stage = Stage.FAILED
+        self._stop_timer()
+        elapsed = (time.monotonic() - self._began) * 1e3
+        self._say(
+            f"INIT_REPORT Init Duration: {elapsed:.2f} ms\tPhase: init\tStatus: {fault.status}\t"
+            f"Error Type: {fault.error_type}\n"
+        )
+        self.pool.build_failed(self, fault, reason)
+        self.retire()
+
+    def _on_outcome(self, outcome: dict[str, Any]) -> None:
+        if self.stage is not Stage.BUILDING:
+            return
+        kind = outcome.get("outcome")
+        if kind == "failed":
+            self._fail(Fault(str(outcome["type"]), str(outcome["body"]).encode()), f"init failed: {outcome['type']}")
+            return
+        self._stop_timer()
+        self.init_ms = (time.monotonic() - self._began) * 1e3
+        memory = self.pool.config.memory_mb * MIB
+        if kind == "unsafe":
+            self.stage = Stage.UNSAFE
+            self.obstacles = [str(one) for one in outcome["obstacles"]]
+        else:
+            self.stage = Stage.FROZEN
+            self.resident = int(outcome["resident"])
+            self.stages = outcome["stages"]
+            memory = max(LEAST_MEMORY, memory - self.resident)
+        self._leaves = LeafPool(self.pool.host.hierarchy, self._group, Limits(memory=memory), self._owner)
+        self._leaves.tend(READY_LEAVES)
+        self._tend_later()
+        self.pool.built(self)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # --- launching --------------------------------------------------------------------------------------------------
+
+    def launch(self) -> None:
+        """Start an environment; the pool hears of it by ``ready`` or ``launch_failed``."""
+        assert self._leaves is not None
+        leaf = self._leaves.take()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)
+        stream = log_stream_name(datetime.now(UTC), "$LATEST", secrets.token_hex(16))
+        if not self.forks:
+            self._launch_by_exec(leaf, ours, theirs, stream)
+        else:
+            self._launch_by_fork(leaf, ours, theirs, stream)
+        self._tend_later()
+
+    def _log_for(self, stream: str) -> InvocationLog:
+        return InvocationLog(self.pool.host.output, self.pool.config.name, stream, self.pool.host.config.log_format)
+
+    def _launch_by_fork(self, leaf: Leaf, ours: socket.socket, theirs: socket.socket, stream: str) -> None:
+        assert self._control is not None
+        log_read, log_write = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(log_read, False)
+        environment = Environment(self, leaf, ours, log_read, self._log_for(stream))
+        self.environments.add(environment)
+        self.pool.adopt(environment)
+        self._next_pid = _FIRST_PID + (self._next_pid - _FIRST_PID + 1) % _PIDS
+        try:
+            with leaf.entrance() as entrance:
+                fds = [theirs.fileno(), log_write]
+                fds += [entrance.directory] if entrance.directory >= 0 else []
+                message = REQUEST.pack(self._next_pid) + stream.encode()
+                socket.send_fds(self._control, [message], [*fds, *entrance.writable])
+        except OSError as fault:
+            self._loop.call_soon(environment.stillborn, f"the template takes no fork request: {fault}")
+        else:
+            self._launches.append((environment, theirs, log_write))
+            environment.limit_start(self.pool.restore_limit_s)
+            return
+        theirs.close()
+        os.close(log_write)
+
+    def _launch_by_exec(self, leaf: Leaf, ours: socket.socket, theirs: socket.socket, stream: str) -> None:
+        self._spawning += 1
+        future = self._loop.run_in_executor(self.pool.host.executor, self._start_environment, leaf, theirs, stream)
+
+        def started(done: asyncio.Future[tuple[Nest, Process, int]]) -> None:
+            self._spawning -= 1
+            theirs.close()
+            try:
+                nest, process, log_fd = done.result()
+            except Exception as fault:
+                ours.close()
+                if self._leaves is not None:
+                    self._leaves.give_back(leaf)
+                self.pool.exec_done(self, faults.sandbox_failure("", str(fault)))
+                if self.stage is Stage.RETIRED:
+                    self._end_if_unused()
+                return
+            environment = Environment(self, leaf, ours, log_fd, self._log_for(stream))
+            self.environments.add(environment)
+            self.pool.exec_done(self, None)
+            self.pool.adopt(environment)
+            environment.nest = nest
+            environment.born(process, None, {})
+            environment.limit_start(self.pool.init_limit_s)
+            if self.stage is Stage.RETIRED:
+                environment.end()
+
+        future.add_done_callback(started)
+
+    def _start_environment(self, leaf: Leaf, theirs: socket.socket, stream: str) -> tuple[Nest, Process, int]:
+        """In the executor: a nest of its own for an environment that cannot be forked."""
+        nest = self._make_nest()
+        try:
+            process, log_fd = self._spawn(nest, "environment", theirs.fileno(), leaf, stream)
+        except BaseException:
+            nest.end()
+            raise
+        return nest, process, log_fd
+
+    def _on_control(self) -> None:
+        assert self._control is not None
+        try:
+            message, fds, _, _ = socket.recv_fds(self._control, MESSAGE_LIMIT, 4, socket.MSG_CMSG_CLOEXEC)
+        except BlockingIOError:
+            return
+        except OSError:
+            message, fds = b"", []
+        if not message:
+            self._loop.remove_reader(self._control.fileno())
+            return
+        try:
+            said = orjson.loads(message)
+            if self.stage is Stage.BUILDING:
+                self._on_outcome(said)
+            elif self._launches:
+                self._on_forked(said, fds)
+                fds = []
+        except (ValueError, KeyError, TypeError) as fault:
+            # The template runs user code, which may have found the socket: it loses its template, nobody else's.
+            self.pool.host.log.line(f"the template broke its protocol: {fault!r}", self.pool.config.name, "WARN")
+            if self._process is not None:
+                self._process.kill()
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+    def _on_forked(self, said: dict[str, Any], fds: list[int]) -> None:
+        environment, theirs, log_write = self._launches.popleft()
+        theirs.close()
+        os.close(log_write)
+        if "fault" in said or not fds:
+            for fd in fds:
+                os.close(fd)
+            environment.stillborn(str(said.get("fault", "the template sent no worker")))
+            return
+        keeper = Process(0, fds[1]) if len(fds) > 1 else None
+        environment.born(Process(_host_pid(fds[0]), fds[0]), keeper, said["stages"])
+
+    def take_back(self, environment: Environment) -> None:
+        """An environment has released its own; its cgroups (and its nest, if it had one) are ours to end."""
+        if environment.nest is not None:
+            self._loop.run_in_executor(self.pool.host.executor, environment.nest.end)
+        if self._leaves is not None:
+            self._leaves.give_back(environment.leaf)
+        self.environments.discard(environment)
+        self._tend_later()
+        if self.stage is Stage.RETIRED:
+            self._end_if_unused()
+
+    # --- tending ----------------------------------------------------------------------------------------------------
+
+    def _tend_later(self) -> None:
+        if self._tending is None and not self._ending:
+            self._tending = self._loop.call_later(0.02, self._tend)
+
+    def _tend(self) -> None:
+        self._tending = None
+        if self._leaves is not None and self._leaves.tend(READY_LEAVES if self.stage is not Stage.RETIRED else 0):
+            self._tend_later()
+
+    def _on_log(self) -> None:
+        try:
+            data = os.read(self._log_fd, 65_536)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if data:
+            self._log.write(data)
+            self._log.flush()
+        else:
+            self._loop.remove_reader(self._log_fd)
+
+    def _say(self, line: str) -> None:
+        self._drain_log()
+        self._log.write(line.encode())
+        self._log.flush()
+
+    def _drain_log(self) -> None:
+        with contextlib.suppress(OSError):
+            while self._log_fd >= 0 and (data := os.read(self._log_fd, 65_536)):
+                self._log.write(data)
+
+    # --- the end ----------------------------------------------------------------------------------------------------
+
+    def _on_exit(self) -> None:
+        """The template has died."""
+        process = self._process
+        assert process is not None
+        if self._control is not None and self.stage is Stage.BUILDING:
+            self._on_control()  # its last words
+        exit_ = process.reap()
+        if exit_ is None:
+            return
+        self._loop.remove_reader(process.pidfd)
+        process.close()
+        self._process = None
+        self._drain_log()
+        self._log.close()
+        while self._launches:
+            environment, theirs, log_write = self._launches.popleft()
+            theirs.close()
+            os.close(log_write)
+            environment.stillborn("the template died while it was asked for a worker")
+        if self.stage is Stage.BUILDING:
+            out_of_memory = exit_.signal == 9 and self._leaf.oom_kills() > 0
+            fault = faults.exited("", exit_, out_of_memory=out_of_memory)
+            self._fail(fault, f"the template ended during init: {exit_}")
+        elif self.stage is Stage.FROZEN:
+            self.pool.template_died(self, exit_)
+            self.retire()
+        elif self.stage is Stage.RETIRED:
+            self._end_if_unused()
+
+    def retire(self) -> None:
+        """No more launches. The nest goes when the last environment is gone."""
+        self._stop_timer()
+        self.stage = Stage.RETIRED
+        if self._process is not None:
+            self._process.kill()
+        self._end_if_unused()
+
+    def _end_if_unused(self) -> None:
+        if self.environments or self._spawning or self._process is not None or self._ending:
+            return
+        self._ending = True
+        if self._tending is not None:
+            self._tending.cancel()
+        if self._control is not None:
+            self._loop.remove_reader(self._control.fileno())
+            self._control.close()
+            self._control = None
+        if self._log_fd >= 0:
+            self._loop.remove_reader(self._log_fd)
+            os.close(self._log_fd)
+            self._log_fd = -1
+        future = self._loop.run_in_executor(self.pool.host.executor, self._dissolve)
+        future.add_done_callback(self._on_dissolved)
+
+    def _dissolve(self) -> bool:
+        """In the executor: end the nest, remove the cgroups."""
+        if self._nest is not None:
+            self._nest.end()
+        gone = self._leaves.close() if self._leaves is not None else True
+        until = time.monotonic() + 2.0
+        while not (removed := self._leaf.remove()) and time.monotonic() < until:
+            time.sleep(0.002)
+        self.pool.host.hierarchy.remove_group(self._group)
+        return gone and removed
+
+    def _on_dissolved(self, future: asyncio.Future[bool]) -> None:
+        if self._slot >= 0:
+            self.pool.host.workspace.release_slot(self._slot)
+        try:
+            clean = future.result()
+        except (OSError, SandboxFault) as fault:
+            self.pool.host.log.line(f"cannot clean up after a generation: {fault}", self.pool.config.name, "ERROR")
+        else:
+            if not clean:
+                self.pool.host.log.line("cgroups of a generation are still in use", self.pool.config.name, "WARN")
+        self.pool.dissolved(self)
+
+
+def _host_pid(pidfd: int) -> int:
+    """The pid behind a pidfd, as seen from here (``Pid:`` of proc_pid_fdinfo(5))."""
+    with open(f"/proc/self/fdinfo/{pidfd}", encoding="ascii") as file:
+        for line in file:
+            if line.startswith("Pid:"):
+                return int(line[4:])
+    return 0

@@ -1,0 +1,105 @@
+"""Where function output and the host's own lines go: this process's standard streams, without ever blocking on them.
+
+A reader that stops reading (a paused terminal, a full pipe) must not stop invocations, and must not fill the host's
+memory either: a thread does the writing, the queue to it is bounded, and what does not fit is dropped and counted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from collections import deque
+
+QUEUE_BYTES = 4 * 1_048_576
+"""Bytes that may wait for a slow reader."""
+
+
+class Sink:
+    """Writes blocks of bytes to a descriptor, in order, from a thread of its own."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._blocks: deque[bytes] = deque()
+        self._waiting = 0
+        self._dropped_bytes = 0
+        self._dropped_blocks = 0
+        self._wake = threading.Condition()
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="log-sink", daemon=True)
+        self._thread.start()
+
+    def write(self, block: bytes) -> None:
+        """Queue a block; never blocks."""
+        with self._wake:
+            if self._waiting + len(block) > QUEUE_BYTES:
+                self._dropped_bytes += len(block)
+                self._dropped_blocks += 1
+                return
+            self._waiting += len(block)
+            self._blocks.append(block)
+            self._wake.notify()
+
+    def close(self, wait_s: float = 1.0) -> None:
+        """Write what is queued, for at most ``wait_s``; a reader that is stuck loses the rest."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        self._thread.join(wait_s)
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                while not self._blocks and not self._closing:
+                    self._wake.wait()
+                if not self._blocks:
+                    return
+                data = b"".join(self._blocks)
+                self._blocks.clear()
+                self._waiting = 0
+                if self._dropped_blocks:
+                    data += b"[lamplighter] %d bytes of log in %d records were dropped: the reader was too slow\n" % (
+                        self._dropped_bytes,
+                        self._dropped_blocks,
+                    )
+                    self._dropped_bytes = self._dropped_blocks = 0
+            if not self._write(data):
+                return
+
+    def _write(self, data: bytes) -> bool:
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[os.write(self._fd, view) :]
+            except BlockingIOError:
+                time.sleep(0.01)  # somebody made the descriptor non-blocking; its reader is behind
+            except OSError:
+                return False  # nobody reads any more
+        return True
+
+
+class HostLog:
+    """The host's own lines, on standard error: text, or one JSON object each."""
+
+    def __init__(self, sink: Sink, form: str) -> None:
+        self._sink = sink
+        self._json = form == "json"
+
+    def line(self, message: str, function: str = "", level: str = "INFO") -> None:
+        now = time.time()
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now * 1000) % 1000:03d}Z"
+        if self._json:
+            record = {"time": stamp, "type": "host", "level": level, "message": message}
+            if function:
+                record["function"] = function
+            text = json.dumps(record)
+        else:
+            text = f"{stamp} lamplighter{f'[{function}]' if function else ''}: {message}"
+        self._sink.write(text.encode(errors="replace") + b"\n")
+
+
+def standard_sinks() -> tuple[Sink, Sink]:
+    """Sinks for function output (standard output) and for the host's own lines (standard error)."""
+    return Sink(sys.stdout.fileno()), Sink(sys.stderr.fileno())

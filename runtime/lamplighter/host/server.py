@@ -1,0 +1,161 @@
+"""A host from start to stop: what it owns, its signals, and the order in which things come and go.
+
+Signals: SIGTERM and SIGINT stop intake, let running invocations finish, then end everything; a second one ends at once.
+SIGHUP builds new templates from changed code and drains the old. The exit status is 0 after a clean stop, 1 if the host
+could not start or not clean up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import resource
+import signal
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import uvloop
+
+from lamplighter.function.config import HostConfig
+from lamplighter.host.admission import Admission
+from lamplighter.host.deadlines import Deadlines
+from lamplighter.host.http import http_front
+from lamplighter.host.listener import Listener
+from lamplighter.host.logs import HostLog, standard_sinks
+from lamplighter.host.pool import Pool
+from lamplighter.host.workspace import Workspace, default_base, remove_leftovers
+from lamplighter.sandbox.cgroups import Hierarchy, own_cgroups
+from lamplighter.sandbox.nest import keeper_program
+
+_LOOPBACK = ("127.", "::1", "localhost")
+_END_S = 10.0
+"""Time for everything to be gone once it has been killed; the kernel needs milliseconds."""
+
+
+class Host:
+    """Everything that the pools share. Made and used on one event loop."""
+
+    def __init__(self, config: HostConfig, loop: asyncio.AbstractEventLoop) -> None:
+        self.config = config
+        self.loop = loop
+        self.full_report = config.report == "full"
+        self.output, self._errors = standard_sinks()
+        self.log = HostLog(self._errors, config.log_format)
+        self.isolated = os.geteuid() == 0
+        base, bases = default_base(), own_cgroups()
+        for line in remove_leftovers(base, bases):
+            self.log.line(line)
+        self.workspace = Workspace(base)
+        self.hierarchy = Hierarchy(bases, self.workspace.name)
+        self.enforcement = {
+            **self.hierarchy.enforcement,
+            "files": "rlimit",
+            "timeout": "pidfd",
+            "tmp": "tmpfs" if self.isolated else "none",
+            "isolation": "namespace" if self.isolated else "none",
+        }
+        self.deadlines = Deadlines(loop)
+        # One thread: building a nest joins namespaces for a moment, and two must not do so in each other's way.
+        self.executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="nests")
+        self.keeper_program = keeper_program()
+        self.lifeline, self._lifeline_end = os.pipe2(os.O_CLOEXEC)
+        self.pools = {function.name: Pool(self, function) for function in config.functions}
+        self.admission = Admission(self, self.pools)
+        self.listener = Listener(http_front(self.admission))
+        self._changed = asyncio.Event()
+
+    def progress(self) -> None:
+        """Something ended: whoever waits for the end should look again."""
+        self._changed.set()
+
+    async def start(self) -> None:
+        """Bind, then build the templates: a port that is taken is known before anything else is done."""
+        await self.listener.start(self.config.listen_host, self.config.listen_port)
+        host = f"[{self.listener.host}]" if ":" in self.listener.host else self.listener.host
+        self.log.line(f"listening on http://{host}:{self.listener.port}")
+        if not self.listener.host.startswith(_LOOPBACK):
+            self.log.line("whoever reaches this address may invoke: there is no authentication yet", level="WARN")
+        held = ", ".join(f"{limit}: {how}" for limit, how in self.enforcement.items())
+        self.log.line(f"enforcement: {held}", level="WARN" if "none" in self.enforcement.values() else "INFO")
+        for pool in self.pools.values():
+            pool.open()
+
+    def reload(self) -> None:
+        self.log.line("building new templates")
+        for pool in self.pools.values():
+            pool.reload()
+
+    async def stop(self, hurry: asyncio.Event) -> bool:
+        """Drain, end, clean up; true if nothing is left. ``hurry`` cuts the draining short."""
+        self.admission.closed = True
+        self.listener.stop_accepting()
+        longest = max(pool.config.timeout_s for pool in self.pools.values())
+        self.log.line("stopping: finishing what runs")
+        draining = self.loop.create_task(self.listener.drain(longest + _END_S))
+        hurried = self.loop.create_task(hurry.wait())
+        await asyncio.wait({draining, hurried}, return_when=asyncio.FIRST_COMPLETED)
+        if not draining.done():
+            draining.cancel()
+            await self.listener.drain(0.0)
+        hurried.cancel()
+        while not hurry.is_set() and any(pool.serving for pool in self.pools.values()):
+            await asyncio.sleep(0.01)  # invocations whose clients have gone
+        for pool in self.pools.values():
+            pool.close()
+        until = self.loop.time() + _END_S
+        while not all(pool.empty for pool in self.pools.values()) and self.loop.time() < until:
+            self._changed.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), 0.1)
+        return self._close()
+
+    def _close(self) -> bool:
+        # Whatever is left in a nest ends here at the latest: its keeper reads end of file.
+        os.close(self._lifeline_end)
+        os.close(self.lifeline)
+        os.close(self.keeper_program)
+        self.executor.shutdown(wait=True)
+        self.deadlines.close()
+        clean = self.hierarchy.remove() and all(pool.empty for pool in self.pools.values())
+        if not clean:
+            self.log.line("not everything could be removed; the next start will try again", level="ERROR")
+        self.workspace.close()
+        self.log.line("stopped")
+        self.output.close()
+        self._errors.close()
+        return clean
+
+
+async def _serve(config: HostConfig) -> int:
+    loop = asyncio.get_running_loop()
+    stopping, hurry = asyncio.Event(), asyncio.Event()
+
+    def on_stop() -> None:
+        if stopping.is_set():
+            hurry.set()
+        stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_stop)
+    host = Host(config, loop)
+    loop.add_signal_handler(signal.SIGHUP, host.reload)
+    try:
+        await host.start()
+    except OSError as fault:
+        host.log.line(f"cannot listen on {config.listen_host}:{config.listen_port}: {fault.strerror}", level="ERROR")
+        await host.stop(hurry)
+        return 1
+    await stopping.wait()
+    return 0 if await host.stop(hurry) else 1
+
+
+def run(config: HostConfig) -> int:
+    """Serve until told to stop; returns the process's exit status."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    try:
+        return uvloop.run(_serve(config))
+    except OSError as fault:
+        print(f"lamplighter: cannot start: {fault}", file=sys.stderr)
+        return 1
