@@ -1,0 +1,35 @@
+"""Options under headings, so that a long ``--help`` can be read by topic."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+
+class GroupedOption(click.Option):
+    """An option that belongs under the heading ``group`` of its command's help."""
+
+    def __init__(self, *names: Any, group: str, **settings: Any) -> None:
+        super().__init__(*names, **settings)
+        self.group = group
+
+
+class GroupedCommand(click.Command):
+    """A command whose help lists its grouped options by heading, in the order they were declared; others come last."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write one section a heading."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        rest: list[tuple[str, str]] = []
+        for parameter in self.get_params(ctx):
+            if isinstance(parameter, click.Argument) or (record := parameter.get_help_record(ctx)) is None:
+                continue
+            if isinstance(parameter, GroupedOption):
+                sections.setdefault(parameter.group, []).append(record)
+            else:
+                rest.append(record)
+        for heading, records in [*sections.items(), ("Other", rest)]:
+            if records:
+                with formatter.section(heading):
+                    formatter.write_dl(records)
