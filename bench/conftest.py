@@ -1,0 +1,66 @@
+"""What every suite here shares: the table of bars, and the way interleaved samples reach pytest-benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from bench import bars
+from bench.measure import CLOCK, Side
+
+RESULTS = Path(__file__).resolve().parent / "results"
+_ROWS = pytest.StashKey[list[bars.Row]]()
+
+Replay = Callable[[BenchmarkFixture, Side, str], None]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--require-bars", action="store_true", help="exit with status 1 if a measured bar is not reached")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_ROWS] = []
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).resolve().parent
+    for item in items:
+        if item.path.parent == here:
+            # One module-wide fixture measures for all the tests that replay it, and counts for the first of them.
+            item.add_marker(pytest.mark.timeout(600))
+
+
+@pytest.fixture(scope="session")
+def table(pytestconfig: pytest.Config) -> list[bars.Row]:
+    """The rows so far; a suite appends its own."""
+    return pytestconfig.stash[_ROWS]
+
+
+@pytest.fixture(scope="session")
+def replay() -> Replay:
+    """Show a measured side in pytest-benchmark's table and JSON: ``replay(benchmark, side, peer)``."""
+
+    def show(benchmark: BenchmarkFixture, side: Side, compared_with: str) -> None:
+        CLOCK.load(side.samples)
+        benchmark.extra_info.update(side.facts(), server=side.name, compared_with=compared_with)
+        pedantic: Callable[..., object] = benchmark.pedantic
+        pedantic(CLOCK.advance, rounds=len(side.samples), iterations=1)
+
+    return show
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    missed = any(row.reached is False for row in session.config.stash[_ROWS])
+    if missed and session.config.getoption("--require-bars") and exitstatus == 0:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    rows = config.stash[_ROWS]
+    if rows:
+        terminalreporter.write_sep("=", "bars")
+        terminalreporter.write_line(bars.write(rows, RESULTS))
+        terminalreporter.write_line(f"written to {RESULTS}/bars.md and bars.json")
