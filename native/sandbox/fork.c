@@ -267,6 +267,9 @@ int ll_fork(const struct ll_fork_spec *spec, struct ll_fork_result *result, stru
         if (robust)
             syscall(SYS_set_robust_list, robust, robust_size);
         result->worker.pid = 0;
+        start = microseconds();
+        ll_populate(spec->ranges, spec->range_count);
+        result->touch_us = microseconds() - start;
         outcome = settle(spec, placed, result, fault);
         if (result->keeper.pidfd >= 0)
             close(result->keeper.pidfd);

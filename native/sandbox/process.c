@@ -1,11 +1,15 @@
-/* Watching and ending processes by pidfd: no pid is ever reused under us. */
+/* Processes: watching and ending them by pidfd, so that no pid is ever reused under us; and their memory. */
 
 #define _GNU_SOURCE
 #include "fault.h"
 #include "kernel.h"
 
+#include <sys/mman.h>
 #include <sys/wait.h>
 
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
 #ifndef P_PIDFD
 #define P_PIDFD 3
 #endif
@@ -28,4 +32,17 @@ int ll_pidfd_kill(int pidfd, int number, struct ll_fault *fault)
     if (syscall(SYS_pidfd_send_signal, pidfd, number, NULL, 0) < 0 && errno != ESRCH)
         return ll_fail(fault, "send signal %d", number);
     return 0;
+}
+
+int ll_populate(const struct ll_range *ranges, int count)
+{
+    const unsigned long long size = (unsigned long long)sysconf(_SC_PAGESIZE);
+    int populated = 0;
+
+    for (int i = 0; i < count; i++) {
+        void *start = (void *)(uintptr_t)(ranges[i].page * size);
+
+        populated += madvise(start, ranges[i].pages * size, MADV_POPULATE_WRITE) == 0;
+    }
+    return populated;
 }

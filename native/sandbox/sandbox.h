@@ -69,6 +69,10 @@ struct ll_spawn_spec {
  * template forks isolated workers, and which is no power over anything outside). Returns once execve has succeeded. */
 int ll_spawn(const struct ll_spawn_spec *spec, struct ll_process *process, struct ll_fault *fault);
 
+struct ll_range {
+    unsigned long long page; /* address / page size */
+    unsigned long long pages;
+};
 struct ll_fork_spec {
     int isolated;     /* give the worker its own pid, mount and ipc namespaces, /proc and /tmp */
     int pid;          /* wanted pid inside its pid namespace (>1); 0: the kernel's choice */
@@ -79,6 +83,8 @@ struct ll_fork_spec {
     const int *placement;
     int placement_count;
     int cgroup2;
+    const struct ll_range *ranges; /* pages the worker will write to: copied at once, before it faults on each */
+    int range_count;
 };
 struct ll_fork_result {
     struct ll_process worker; /* in the child: zero */
@@ -87,6 +93,7 @@ struct ll_fork_result {
     double clone_us;          /* the fork itself, as the template sees it */
     double place_us;          /* in the child: writing itself into its cgroups */
     double mount_us;          /* in the child: /proc and /tmp */
+    double touch_us;          /* in the child: copying the pages of `ranges` */
 };
 
 /* Fork the calling, single-threaded interpreter. Call it holding the GIL released (as cffi does). The worker's parent is
@@ -97,6 +104,11 @@ int ll_fork(const struct ll_fork_spec *spec, struct ll_fork_result *result, stru
 /* waitid(P_PIDFD): 1 and *status with the exit status, or 128 + 256 * signal for a signal; 0 if it still runs. */
 int ll_reap(int pidfd, int *code, int *status, struct ll_fault *fault);
 int ll_pidfd_kill(int pidfd, int signal, struct ll_fault *fault);
+
+/* Make pages of this process private and present, ahead of the writes that would fault them in one by one
+ * (MADV_POPULATE_WRITE, Linux 5.14). Ranges that are not mapped, or not writable, are passed over. Returns how many
+ * ranges were populated. */
+int ll_populate(const struct ll_range *ranges, int count);
 /* CDEF END */
 
 #endif

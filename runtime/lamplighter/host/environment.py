@@ -40,6 +40,8 @@ _FAILURE: tuple[Header, ...] = (*_SUCCESS, (b"X-Amz-Function-Error", b"Unhandled
 _READ_BYTES = 65_536
 _READS_AT_ONCE = 16
 """Reads of a log pipe in one go: a function that never stops writing must not keep the host to itself."""
+_LEARNING_S = 1.0
+"""Time for a worker to tell which pages its first invocation wrote to; it takes milliseconds."""
 _EXIT_GRACE_S = 0.5
 """Time from a closed channel to the process's end: a worker that exits closes its channel a moment before."""
 _MIB = 1_048_576
@@ -68,6 +70,9 @@ class Environment:
         self.deadline = 0.0
         self.due = 0.0
         self.idle_since = 0.0
+        self.invocations = 0
+        self.prepared = 0
+        """Bytes of pages it was asked to copy ahead of need."""
         self.used_mb = 0
         self.stages: dict[str, float] = {}
         self.init_ms = 0.0
@@ -110,7 +115,7 @@ class Environment:
         self.pool.gone(self)
 
     def limit_start(self, seconds: float) -> None:
-        """Bound the time from here to ready."""
+        """Bound the time from here to ready, or to whatever else is to come."""
         self.deadline = time.monotonic() + seconds
         self.pool.host.deadlines.watch(self)
 
@@ -125,10 +130,11 @@ class Environment:
             self.init_ms = elapsed
         self.stages["ready"] = elapsed * 1e3
         self.deadline = 0.0
-        # The launch ran unthrottled, as Lambda's init does; from here on the function gets its share.
-        self.leaf.set_cpu(self.pool.vcpus)
         self.state = State.PARKED
         self.pool.ready(self)
+        # The launch ran unthrottled, as Lambda's init does; from here on the function gets its share. Last, so that an
+        # invocation that waits does not wait for this as well.
+        self.leaf.set_cpu(self.pool.vcpus)
 
     # --- one invocation ---------------------------------------------------------------------------------------------
 
@@ -153,6 +159,8 @@ class Environment:
             invocation.tenant_id,
             self._sequence,
         )
+        if self.generation.wants_working_set:
+            event.learn = self.generation.learn_from(self)
         if self.pool.host.full_report:
             self._cpu_before = self._counters()
         self.log.start(invocation.request_id)
@@ -176,6 +184,8 @@ class Environment:
         elif self.state is State.STARTING:
             self.pool.start_expired(self)
             self.end()
+        else:
+            self._on_protocol_fault("the worker did not tell its working set")
 
     def _on_channel(self) -> None:
         try:
@@ -200,9 +210,22 @@ class Environment:
         else:
             self._on_reply(reply)
 
+    def _rest(self) -> None:
+        self.deadline = 0.0
+        self.state = State.IDLE
+        self.pool.free(self)
+
+    def prepare(self, ranges: bytes) -> None:
+        """Have a parked worker copy the pages that its first invocation will write to."""
+        with contextlib.suppress(OSError):  # a full buffer or a dying worker: it serves without, or not at all
+            channel.send_prepare(self._sock, ranges)
+
     def _on_reply(self, reply: Reply) -> None:
         kind = reply.kind
         invocation = self._invocation
+        if kind == channel.WORKING_SET and self.generation.learn(self, reply.body):
+            self._rest()
+            return
         if invocation is not None:
             if reply.sequence != self._sequence or kind not in (channel.RESPONSE, channel.ERROR):
                 self._on_protocol_fault("the worker answered something that it was not asked")
@@ -211,12 +234,14 @@ class Environment:
                 self.end()
             elif kind == channel.RESPONSE:
                 self._answer(_RAW if reply.flags & channel.RAW else _SUCCESS, reply.body, "", "")
-                self.state = State.IDLE
-                self.pool.free(self)
+                if self.generation.learning is self:
+                    # It has one thing more to say, and is not to be ended before, nor asked.
+                    self.limit_start(_LEARNING_S)
+                else:
+                    self._rest()
             else:
                 self._answer(_FAILURE, reply.body, "error", reply.error_type)
-                self.state = State.IDLE
-                self.pool.free(self)
+                self._rest()
         elif self.state is State.STARTING and kind == channel.READY:
             self._on_ready(reply)
         elif self.state is State.STARTING and kind in (channel.INIT_ERROR, channel.ERROR):
@@ -267,6 +292,7 @@ class Environment:
         if invocation.tail:
             headers = (*headers, (b"X-Amz-Log-Result", self.log.tail()))
         invocation.reply(200, headers, body)
+        self.invocations += 1
         self.pool.answered()
 
     def _counters(self) -> tuple[float, float, int]:

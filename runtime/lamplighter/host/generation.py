@@ -13,6 +13,7 @@ import json
 import os
 import secrets
 import socket
+import struct
 import sys
 import time
 from collections import deque
@@ -30,7 +31,7 @@ from lamplighter.sandbox import root
 from lamplighter.sandbox.cgroups import MIB, Leaf, LeafPool, Limits
 from lamplighter.sandbox.native import Process, SandboxFault
 from lamplighter.sandbox.nest import FIRST_ID, ID_COUNT, Nest
-from lamplighter.template.server import MESSAGE_LIMIT, REQUEST
+from lamplighter.template.server import COPY_AHEAD, LEARNED, MESSAGE_LIMIT, REQUEST
 
 if TYPE_CHECKING:
     from lamplighter.host.pool import Pool
@@ -39,8 +40,14 @@ READY_LEAVES = 2
 """Leaves kept ready for the next launches."""
 LEAST_MEMORY = 8 * MIB
 """A worker's own limit never goes below this, however much of the function's memory its template takes."""
+PREPARE_BYTES = 256 * MIB
+"""Memory that a generation's environments may hold together in pages copied ahead of need."""
 _FIRST_PID, _PIDS = 100, 30_000
 """Workers get pids of their own: libraries (OpenSSL's generator is one) tell a fork by a changed pid."""
+
+
+_RANGE = struct.Struct("=QQ")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class Stage(enum.Enum):
@@ -79,6 +86,10 @@ class Generation:
         self._log = InvocationLog(pool.host.output, pool.config.name, "init", pool.host.config.log_format)
         self._launches: deque[tuple[Environment, socket.socket, int]] = deque()
         self._next_pid = _FIRST_PID + secrets.randbelow(_PIDS)
+        self._teacher: Environment | None = None
+        self._working_set = b""
+        self._working_bytes = 0
+        self._prepare_left = PREPARE_BYTES
         self._timer: asyncio.TimerHandle | None = None
         self._tending: asyncio.TimerHandle | None = None
         self._ending = False
@@ -280,7 +291,7 @@ class Generation:
             with leaf.entrance() as entrance:
                 fds = [theirs.fileno(), log_write]
                 fds += [entrance.directory] if entrance.directory >= 0 else []
-                message = REQUEST.pack(self._next_pid) + stream.encode()
+                message = REQUEST.pack(self._next_pid, self._copy_ahead(environment)) + stream.encode()
                 socket.send_fds(self._control, [message], [*fds, *entrance.writable])
         except OSError as fault:
             self._loop.call_soon(environment.stillborn, f"the template takes no fork request: {fault}")
@@ -376,9 +387,52 @@ class Generation:
         if self._leaves is not None:
             self._leaves.give_back(environment.leaf)
         self.environments.discard(environment)
+        self._prepare_left += environment.prepared
+        if environment is self._teacher and not self._working_set:
+            self._teacher = None  # it died before it could tell: ask another
         self._tend_later()
         if self.stage is Stage.RETIRED:
             self._end_if_unused()
+
+    # --- the working set of a first invocation ---------------------------------------------------------------------
+
+    @property
+    def wants_working_set(self) -> bool:
+        """Whether the next invocation should tell which pages it wrote to."""
+        return self._teacher is None and self.forks
+
+    def learn_from(self, environment: Environment) -> bool:
+        """Let this environment's invocation be the one, if it is its first."""
+        if environment.invocations == 0:
+            self._teacher = environment
+        return self._teacher is environment
+
+    def learn(self, environment: Environment, ranges: bytes) -> bool:
+        """Take the working set from the environment that was asked for it; false for any other."""
+        if environment is not self._teacher or self._working_set:
+            return False
+        self._working_set = ranges[: len(ranges) // _RANGE.size * _RANGE.size]
+        self._working_bytes = sum(pages for _, pages in _RANGE.iter_unpack(self._working_set)) * _PAGE
+        if self._control is not None and self._working_set:
+            with contextlib.suppress(OSError):  # workers then take their faults one by one
+                self._control.send(REQUEST.pack(0, LEARNED) + self._working_set)
+        for parked in self.pool.parked_of(self):
+            if self._copy_ahead(parked):
+                parked.prepare(self._working_set)
+        return True
+
+    @property
+    def learning(self) -> Environment | None:
+        """The environment that has been asked for its working set and has not told yet."""
+        return None if self._working_set else self._teacher
+
+    def _copy_ahead(self, environment: Environment) -> int:
+        """``COPY_AHEAD`` if the environment is to copy the working set, as far as the memory for that goes."""
+        if not 0 < self._working_bytes <= self._prepare_left:
+            return 0
+        self._prepare_left -= self._working_bytes
+        environment.prepared = self._working_bytes
+        return COPY_AHEAD
 
     # --- tending ----------------------------------------------------------------------------------------------------
 

@@ -184,6 +184,9 @@ class Pool:
             self._parked.append(environment)
             self._refill_now()
 
+    def parked_of(self, generation: Generation) -> list[Environment]:
+        return [one for one in self._parked if one.generation is generation]
+
     def leaving(self, environment: Environment) -> None:
         """An environment can no longer serve: called once, some time before it is gone."""
         self._starting.discard(environment)

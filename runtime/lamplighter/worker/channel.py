@@ -15,6 +15,13 @@ purpose is its descriptor. Layouts (little-endian, no padding):
     u8 kind | u8 flags | u32 sequence | u32 body length | u16 error type length
     the error type (UTF-8), then the body unless LARGE is set
 
+``PREPARE`` (host to worker)::
+
+    u8 kind, then the pages to make private: pairs of native u64, page number and count
+
+``WORKING_SET`` (worker to host) is laid out as a reply; its body is such pairs. It follows the RESPONSE to an INVOKE
+with LEARN set: the pages that one invocation wrote to, which another worker does well to have before its first.
+
 The worker answers with the sequence number it was given; the host treats any other number as a protocol fault and
 replaces the environment. Both ends live in this module, so that the layout is written once.
 """
@@ -25,21 +32,29 @@ import os
 import socket
 import stat
 import struct
+from collections.abc import Callable
 
 INVOKE = 1
 READY = 2
 RESPONSE = 3
 ERROR = 4
 INIT_ERROR = 5
+WORKING_SET = 6
+PREPARE = 7
 
 LARGE = 1
 """Flag: the body follows as a memfd in the next message."""
 RAW = 2
 """Flag on RESPONSE: the handler returned bytes; they are not JSON (content type ``application/unknown``)."""
+LEARN = 4
+"""Flag on INVOKE: send a WORKING_SET once this one is answered."""
 
 MESSAGE_LIMIT = 65_536
 """Bytes a message may have. Well under the kernel's default send buffer (212,992 bytes), and small enough that a
 receive buffer of this size comes from the heap, not from ``mmap``."""
+
+RANGES_LIMIT = 61_440
+"""Bytes of page ranges in one message."""
 
 _INVOKE = struct.Struct("<BBIqIHHHHHH")
 _REPLY = struct.Struct("<BBIIH")
@@ -59,6 +74,7 @@ class Event:
         "content_type",
         "deadline_ms",
         "function_arn",
+        "learn",
         "request_id",
         "sequence",
         "tenant_id",
@@ -88,6 +104,7 @@ class Event:
         self.tenant_id = tenant_id
         self.sequence = sequence
         self.content_type = content_type
+        self.learn = False
 
 
 class Reply:
@@ -119,18 +136,31 @@ def send_event(sock: socket.socket, event: Event) -> None:
     )
     lengths = [len(text) for text in strings]
     body = event.body
+    flags = LEARN if event.learn else 0
     if len(body) + sum(lengths) + _INVOKE.size > MESSAGE_LIMIT:
-        head = _INVOKE.pack(INVOKE, LARGE, event.sequence, event.deadline_ms, len(body), *lengths)
+        head = _INVOKE.pack(INVOKE, flags | LARGE, event.sequence, event.deadline_ms, len(body), *lengths)
         sock.send(head + b"".join(strings))
         _send_body(sock, body)
     else:
-        head = _INVOKE.pack(INVOKE, 0, event.sequence, event.deadline_ms, len(body), *lengths)
+        head = _INVOKE.pack(INVOKE, flags, event.sequence, event.deadline_ms, len(body), *lengths)
         sock.send(b"".join((head, *strings, body)))
 
 
-def receive_event(sock: socket.socket) -> Event | None:
-    """Worker end: wait for the next invocation; ``None`` once the host has closed the channel."""
+def send_prepare(sock: socket.socket, ranges: bytes) -> None:
+    """Host end: ask a worker to make pages private. Raises ``OSError`` if it is gone or its buffer is full."""
+    sock.send(bytes((PREPARE,)) + ranges[:RANGES_LIMIT])
+
+
+def receive_event(sock: socket.socket, prepare: Callable[[bytes], object] | None = None) -> Event | None:
+    """Worker end: wait for the next invocation; ``None`` once the host has closed the channel.
+
+    ``prepare`` is called with the pages of each PREPARE that comes before it.
+    """
     data = sock.recv(MESSAGE_LIMIT)
+    while data and data[0] == PREPARE:
+        if prepare is not None:
+            prepare(data[1:])
+        data = sock.recv(MESSAGE_LIMIT)
     if not data:
         return None
     if len(data) < _INVOKE.size or data[0] != INVOKE:
@@ -145,9 +175,11 @@ def receive_event(sock: socket.socket) -> Event | None:
     if len(body) != length:
         raise ProtocolFault(f"the event's header promises {length} bytes, {len(body)} came")
     request_id, function_arn, trace_id, client_context, cognito_identity, tenant_id = strings
-    return Event(
+    event = Event(
         body, request_id, function_arn, deadline_ms, trace_id, client_context, cognito_identity, tenant_id, sequence
     )
+    event.learn = bool(flags & LEARN)
+    return event
 
 
 def send_reply(
@@ -171,7 +203,7 @@ def receive_reply(sock: socket.socket) -> Reply | None:
     data = sock.recv(MESSAGE_LIMIT)
     if not data:
         return None
-    if len(data) < _REPLY.size or not READY <= data[0] <= INIT_ERROR:
+    if len(data) < _REPLY.size or not READY <= data[0] <= WORKING_SET:
         raise ProtocolFault(f"expected a reply, got {len(data)} bytes starting with {data[:1]!r}")
     kind, flags, sequence, length, name_length = _REPLY.unpack_from(data)
     at = _REPLY.size + name_length

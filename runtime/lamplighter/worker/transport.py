@@ -6,7 +6,18 @@ import contextlib
 import socket
 from typing import Protocol
 
-from lamplighter.worker.channel import ERROR, INIT_ERROR, RAW, READY, RESPONSE, Event, receive_event, send_reply
+from lamplighter.worker.channel import (
+    ERROR,
+    INIT_ERROR,
+    RANGES_LIMIT,
+    RAW,
+    READY,
+    RESPONSE,
+    WORKING_SET,
+    Event,
+    receive_event,
+    send_reply,
+)
 
 
 class Transport(Protocol):
@@ -22,16 +33,31 @@ class Transport(Protocol):
         """Answer with an error: ``body`` is its JSON payload, ``cause`` the one X-Ray wants."""
 
 
+class Pages(Protocol):
+    """A forked process's pages: those it shares with its template are copied as it writes to them, one fault each.
+
+    Both sides of this are pairs of native ``u64``: page number and count of pages.
+    """
+
+    def private(self) -> bytes:
+        """The pages this process has written to since its fork."""
+
+    def populate(self, ranges: bytes, /) -> object:
+        """Copy these pages now, where they exist."""
+
+
 class ChannelTransport:
     """The worker's end of the channel, over a blocking ``SOCK_SEQPACKET`` socket.
 
     When the host has gone, answers fall on the floor and :meth:`next` says ``None``: nobody is left to be told.
     """
 
-    __slots__ = ("_sock",)
+    __slots__ = ("_pages", "_sock")
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, pages: Pages | None = None) -> None:
+        """``pages``: where this process can tell and choose which of its pages are private."""
         self._sock = sock
+        self._pages = pages
 
     def ready(self, stages: bytes = b"") -> None:
         """Tell the host that init is done; ``stages`` is a JSON object of what each step took, in microseconds."""
@@ -44,13 +70,15 @@ class ChannelTransport:
     def next(self) -> Event | None:
         """Wait for the next event. Raises :class:`~lamplighter.worker.channel.ProtocolFault`."""
         try:
-            return receive_event(self._sock)
+            return receive_event(self._sock, self._pages.populate if self._pages else None)
         except ConnectionResetError:
             return None
 
     def respond(self, event: Event, body: bytes, is_json: bool) -> None:
         """Answer with the handler's result."""
         self._send(RESPONSE, event.sequence, body, "", 0 if is_json else RAW)
+        if event.learn and self._pages is not None:
+            self._send(WORKING_SET, event.sequence, self._pages.private()[:RANGES_LIMIT], "", 0)
 
     def fail(self, event: Event, body: bytes, error_type: str, cause: bytes) -> None:
         """Answer with an error. The channel has no use for the cause."""
