@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from pathlib import Path
+from typing import ClassVar
 
 from setuptools import Command, setup
 from setuptools.command.build import build
@@ -14,7 +15,7 @@ class BuildKeeper(Command):
     """Compile native/sandbox/keeper.c, a program rather than an extension, into the package as ``_keeper``."""
 
     description = "build the keeper, process 1 of every sandbox"
-    user_options: list[tuple[str, str, str]] = []
+    user_options: ClassVar[list[tuple[str, str, str]]] = []
     build_lib: str | None = None
     editable_mode = False
 

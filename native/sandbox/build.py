@@ -19,7 +19,7 @@ FLAGS = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-Wshadow", "-Wstri
 def declarations() -> str:
     text = (HERE / "sandbox.h").read_text()
     text = text.split("/* CDEF BEGIN */")[1].split("/* CDEF END */")[0]
-    return re.sub(r"/\*.*?\*/", "", text, flags=re.S)
+    return re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)
 
 
 ffibuilder = FFI()

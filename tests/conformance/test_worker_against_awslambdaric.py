@@ -26,6 +26,7 @@ from typing import Any
 import pytest
 
 from lamplighter.worker import channel
+from sending import send
 
 pytest.importorskip("awslambdaric", reason="the oracle is not installed")
 
@@ -233,7 +234,7 @@ def by_worker(
             ours.settimeout(30)
             for event in [None, *events]:
                 if event is not None:
-                    channel.send_event(ours, event)
+                    send(ours, event)
                 reply = channel.receive_reply(ours)
                 assert reply is not None, f"the worker is gone: {logs.take(Answer('', b'')).log.decode()}"
                 if reply.kind == channel.READY:

@@ -21,6 +21,7 @@ from lamplighter.worker.context import LambdaContext, current
 from lamplighter.worker.loop import LONGEST_TIMEOUT_MS, invoke_once, serve
 from lamplighter.worker.output import output
 from lamplighter.worker.transport import ChannelTransport
+from sending import send
 
 RUNTIME = Path(channel.__file__).parents[2]
 TRACE_ID = "_X_AMZN_TRACE_ID"
@@ -49,7 +50,7 @@ def answers(handler: Handler, *events: channel.Event) -> list[channel.Reply]:
     def drive() -> None:
         with host:
             for one in events:
-                channel.send_event(host, one)
+                send(host, one)
                 reply = channel.receive_reply(host)
                 assert reply is not None
                 if reply.flags & channel.LARGE:
@@ -210,7 +211,7 @@ def test_streams_a_handler_put_in_place_are_flushed_before_the_answer(
 
     host, worker = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with worker:
-        channel.send_event(host, event())
+        send(host, event())
         host.shutdown(socket.SHUT_WR)
         serve(handler, Watching(worker))
     host.close()
@@ -236,7 +237,7 @@ def test_when_the_host_has_gone_the_loop_ends() -> None:
         return "to nobody"
 
     with worker:
-        channel.send_event(host, event())
+        send(host, event())
         serve(handler, ChannelTransport(worker))
 
 
@@ -323,7 +324,7 @@ def test_what_ends_the_process_ends_it_as_python_does(
         ready = channel.receive_reply(host)
         assert ready is not None
         assert ready.kind == channel.READY
-        channel.send_event(host, event(b"1"))
+        send(host, event(b"1"))
         reply = channel.receive_reply(host)
         assert (reply is not None and reply.kind == channel.RESPONSE) == (code == "return 1")
     out, err = process.communicate(timeout=20)

@@ -28,7 +28,7 @@ from lamplighter.sandbox.cgroups import Leaf
 from lamplighter.sandbox.native import Exit, Process
 from lamplighter.sandbox.nest import Nest
 from lamplighter.worker import channel
-from lamplighter.worker.channel import Event, ProtocolFault, Reply
+from lamplighter.worker.channel import ProtocolFault, Reply
 
 if TYPE_CHECKING:
     from lamplighter.host.generation import Generation
@@ -90,7 +90,7 @@ class Environment:
         self._large: Reply | None = None
         self._flusher: asyncio.TimerHandle | None = None
         self._grace: asyncio.TimerHandle | None = None
-        self._cpu_before = (0.0, 0.0, 0)
+        self._before: tuple[float, float, int] | None = None
         self._loop = pool.host.loop
         self._loop.add_reader(sock.fileno(), self._on_channel)
         self._loop.add_reader(log_fd, self._on_log)
@@ -148,24 +148,25 @@ class Environment:
         self.deadline = now + self._timeout
         if self.due == 0.0 or self.deadline < self.due:
             self.pool.host.deadlines.watch(self)
-        event = Event(
-            invocation.body,
-            invocation.request_id,
-            invocation.route,
-            int((time.time() + self._timeout) * 1000),
-            invocation.trace_id,
-            invocation.client_context,
-            "",
-            invocation.tenant_id,
-            self._sequence,
-        )
-        if self.generation.wants_working_set:
-            event.learn = self.generation.learn_from(self)
+        flags = channel.LEARN if self.generation.wants_working_set and self.generation.learn_from(self) else 0
         if self.pool.host.full_report:
-            self._cpu_before = self._counters()
-        self.log.start(invocation.request_id)
+            self._before = self._counters()
         try:
-            channel.send_event(self._sock, event)
+            channel.send_event(
+                self._sock,
+                self._sequence,
+                int((time.time() + self._timeout) * 1000),
+                invocation.body,
+                invocation.request_id,
+                invocation.route,
+                invocation.trace_id,
+                invocation.client_context,
+                "",
+                invocation.tenant_id,
+                flags,
+            )
+            # The worker is on its way: what follows does not hold it up.
+            self.log.start(invocation.request_id)
         except OSError:
             # Gone between two invocations. Nothing was received, so the pool may give the event to another worker.
             self._invocation = None
@@ -211,6 +212,11 @@ class Environment:
             self._on_reply(reply)
 
     def _rest(self) -> None:
+        """The invocation is over; there may be another."""
+        if self.generation.learning is self and self.state is State.BUSY and self.deadline == 0.0:
+            # It has one thing more to say, and is not to be ended before, nor asked.
+            self.limit_start(_LEARNING_S)
+            return
         self.deadline = 0.0
         self.state = State.IDLE
         self.pool.free(self)
@@ -233,15 +239,9 @@ class Environment:
                 self._answer_fault(faults.response_too_large())
                 self.end()
             elif kind == channel.RESPONSE:
-                self._answer(_RAW if reply.flags & channel.RAW else _SUCCESS, reply.body, "", "")
-                if self.generation.learning is self:
-                    # It has one thing more to say, and is not to be ended before, nor asked.
-                    self.limit_start(_LEARNING_S)
-                else:
-                    self._rest()
+                self._answer(_RAW if reply.flags & channel.RAW else _SUCCESS, reply.body, "", "", then_rest=True)
             else:
-                self._answer(_FAILURE, reply.body, "error", reply.error_type)
-                self._rest()
+                self._answer(_FAILURE, reply.body, "error", reply.error_type, then_rest=True)
         elif self.state is State.STARTING and kind == channel.READY:
             self._on_ready(reply)
         elif self.state is State.STARTING and kind in (channel.INIT_ERROR, channel.ERROR):
@@ -268,7 +268,9 @@ class Environment:
     def _answer_fault(self, fault: Fault) -> None:
         self._answer(_FAILURE, fault.body, fault.status, fault.error_type)
 
-    def _answer(self, headers: tuple[Header, ...], body: bytes, status: str, error_type: str) -> None:
+    def _answer(
+        self, headers: tuple[Header, ...], body: bytes, status: str, error_type: str, *, then_rest: bool = False
+    ) -> None:
         invocation = self._invocation
         assert invocation is not None
         self._invocation = None
@@ -288,34 +290,44 @@ class Environment:
             self._full() if self.pool.host.full_report else None,
         )
         self.init_ms = self.restore_ms = 0.0
-        self.log.end(facts)
-        if invocation.tail:
-            headers = (*headers, (b"X-Amz-Log-Result", self.log.tail()))
-        invocation.reply(200, headers, body)
         self.invocations += 1
         self.pool.answered()
+        if invocation.tail:
+            self.log.end(facts)
+            invocation.reply(200, (*headers, (b"X-Amz-Log-Result", self.log.tail())), body)
+        elif then_rest and self.pool.has_waiting:
+            # The worker first: it runs the next event while the answer to this one is written.
+            self.log.end(facts)
+            self._rest()
+            invocation.reply(200, headers, body)
+            return
+        else:
+            invocation.reply(200, headers, body)
+            self.log.end(facts)
+        if then_rest:
+            self._rest()
 
-    def _counters(self) -> tuple[float, float, int]:
-        """CPU seconds, throttled seconds, and minor and major page faults of the worker so far."""
+    def _counters(self) -> tuple[float, float, int] | None:
+        """CPU seconds, throttled seconds, and minor and major page faults of the worker so far; None once it is
+        gone."""
+        if self._process is None:
+            return None
+        try:
+            with open(f"/proc/{self._process.pid}/stat", encoding="utf-8", errors="replace") as file:
+                fields = file.read().rpartition(")")[2].split()
+        except OSError:
+            return None
         usage = self.leaf.usage()
-        cpu, page_faults = usage.cpu_s, 0
-        if self._process is not None:
-            with contextlib.suppress(OSError, ValueError, IndexError):
-                with open(f"/proc/{self._process.pid}/stat", encoding="utf-8", errors="replace") as file:
-                    fields = file.read().rpartition(")")[2].split()
-                page_faults = int(fields[7]) + int(fields[9])
-                cpu = cpu or (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-        return cpu, usage.throttled_s, page_faults
+        cpu = usage.cpu_s or (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return cpu, usage.throttled_s, int(fields[7]) + int(fields[9])
 
     def _full(self) -> dict[str, object]:
-        cpu, throttled, page_faults = (
-            now - before for now, before in zip(self._counters(), self._cpu_before, strict=True)
-        )
-        facts: dict[str, object] = {
-            "CPU Time": f"{cpu * 1e3:.2f} ms",
-            "Throttled": f"{throttled * 1e3:.2f} ms",
-            "Page Faults": int(page_faults),
-        }
+        facts: dict[str, object] = {}
+        before, now = self._before, self._counters()
+        if before is not None and now is not None:
+            facts["CPU Time"] = f"{(now[0] - before[0]) * 1e3:.2f} ms"
+            facts["Throttled"] = f"{(now[1] - before[1]) * 1e3:.2f} ms"
+            facts["Page Faults"] = now[2] - before[2]
         if self._process is not None and self.generation.isolated:
             with contextlib.suppress(OSError):
                 space = os.statvfs(f"/proc/{self._process.pid}/root/tmp")

@@ -1,7 +1,7 @@
 """The execution environments of one function: who serves the next invocation, and how many there are.
 
-An invocation goes to the idle environment used last, else to a parked one, else to one that is launched for it; it waits
-while that happens, or, where the function has a queue, for a busy one. At most ``concurrency + queue`` invocations are
+An invocation goes to the idle environment used last, else to a parked one, else to one that is launched for it; it
+waits while that happens, or, where the function has a queue, for a busy one. At most ``concurrency + queue`` invocations are
 in the pool at a time; one more is throttled. The refill of parked environments comes after the demand, one at a time,
 so that it never disturbs a launch.
 """
@@ -58,6 +58,8 @@ class Pool:
         self._spawning = 0
         """Environments on their way that are no objects yet: exec takes its time in the executor."""
         self._failures = 0
+        self._deaths = 0
+        """Templates that died one after the other without a worker ever becoming ready."""
         self._init_limit = INIT_LIMIT_S
         self._refill: asyncio.TimerHandle | None = None
         self._sweep: asyncio.TimerHandle | None = None
@@ -97,6 +99,10 @@ class Pool:
     @property
     def empty(self) -> bool:
         return not self._generations and not self.environments
+
+    @property
+    def has_waiting(self) -> bool:
+        return bool(self._waiting)
 
     @property
     def serving(self) -> bool:
@@ -173,7 +179,7 @@ class Pool:
     def ready(self, environment: Environment) -> None:
         """A launched environment can serve."""
         self._starting.discard(environment)
-        self._failures = 0
+        self._failures = self._deaths = 0
         self._init_limit = INIT_LIMIT_S
         if self._closing or environment.generation.superseded:
             environment.end()
@@ -238,7 +244,7 @@ class Pool:
         if not self._waiting:
             return
         if self._current is None:
-            if self._building is None:
+            if self._building is None and self._rebuild is None:
                 # The last build failed. Lambda runs init again within the invocation, under the function's timeout.
                 self._build(float(self.config.timeout_s))
             return
@@ -342,13 +348,15 @@ class Pool:
             return
         self._current = None
         self.restarts += 1
+        self._deaths += 1
         self.host.log.line(f"the template died ({exit_}); building another", self.config.name, "ERROR")
+        if self._deaths >= LAUNCH_TRIES:
+            # It dies whenever it is asked for a worker. Those who wait are told; the next invocation tries again.
+            while self._waiting:
+                self._answer_fault(self._waiting.popleft(), faults.exited("", exit_, out_of_memory=False))
         if self._building is None:
-            if self._waiting:
-                self._build(INIT_LIMIT_S)
-            else:
-                delay = min(LONGEST_BACKOFF_S, 0.01 * 2 ** min(self.restarts, 9))
-                self._rebuild = self.host.loop.call_later(delay, self._build, INIT_LIMIT_S)
+            delay = min(LONGEST_BACKOFF_S, REFILL_DELAY_S * 2 ** min(self._deaths - 1, 9)) if self._deaths > 1 else 0.0
+            self._rebuild = self.host.loop.call_later(delay, self._build, INIT_LIMIT_S)
 
     def dissolved(self, generation: Generation) -> None:
         """Nothing of a generation is left."""

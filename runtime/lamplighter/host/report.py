@@ -38,13 +38,15 @@ def report_line(request_id: str, facts: Facts) -> str:
 
     Init is billed with the invocation it ran in; a restore is billed by itself, rounded up.
     """
-    parts = [
-        f"REPORT RequestId: {request_id}",
-        f"Duration: {facts.duration_ms:.2f} ms",
-        f"Billed Duration: {math.ceil(facts.duration_ms + facts.init_ms)} ms",
-        f"Memory Size: {facts.memory_mb} MB",
-        f"Max Memory Used: {facts.used_mb} MB",
-    ]
+    duration, init = facts.duration_ms, facts.init_ms
+    line = (
+        f"REPORT RequestId: {request_id}\tDuration: {duration:.2f} ms\tBilled Duration: {math.ceil(duration + init)} ms"
+        f"\tMemory Size: {facts.memory_mb} MB\tMax Memory Used: {facts.used_mb} MB\t"
+    )
+    more = facts[3:]
+    if not any(more):
+        return line + "\n"
+    parts = [line[:-1]]
     if facts.init_ms:
         parts.append(f"Init Duration: {facts.init_ms:.2f} ms")
     if facts.restore_ms:

@@ -26,7 +26,7 @@ from lamplighter.host.logs import HostLog, standard_sinks
 from lamplighter.host.pool import Pool
 from lamplighter.host.workspace import Workspace, default_base, remove_leftovers
 from lamplighter.sandbox.cgroups import Hierarchy, own_cgroups
-from lamplighter.sandbox.nest import keeper_program
+from lamplighter.sandbox.nest import Nest, keeper_program
 
 _LOOPBACK = ("127.", "::1", "localhost")
 _END_S = 10.0
@@ -42,12 +42,14 @@ class Host:
         self.full_report = config.report == "full"
         self.output, self._errors = standard_sinks()
         self.log = HostLog(self._errors, config.log_format)
-        self.isolated = os.geteuid() == 0
         base, bases = default_base(), own_cgroups()
         for line in remove_leftovers(base, bases):
             self.log.line(line)
         self.workspace = Workspace(base)
         self.hierarchy = Hierarchy(bases, self.workspace.name)
+        self.keeper_program = keeper_program()
+        self.lifeline, self._lifeline_end = os.pipe2(os.O_CLOEXEC)
+        self.isolated = self._probe_isolation()
         self.enforcement = {
             **self.hierarchy.enforcement,
             "files": "rlimit",
@@ -58,12 +60,32 @@ class Host:
         self.deadlines = Deadlines(loop)
         # One thread: building a nest joins namespaces for a moment, and two must not do so in each other's way.
         self.executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="nests")
-        self.keeper_program = keeper_program()
-        self.lifeline, self._lifeline_end = os.pipe2(os.O_CLOEXEC)
         self.pools = {function.name: Pool(self, function) for function in config.functions}
         self.admission = Admission(self, self.pools)
         self.listener = Listener(http_front(self.admission))
         self._changed = asyncio.Event()
+
+    def _probe_isolation(self) -> bool:
+        """Whether functions can be isolated here. Root must not run them otherwise: they would have the host."""
+        if os.geteuid() != 0:
+            return False
+        slot = self.workspace.claim_slot()
+        obstacle = Nest.obstacle(
+            staging=self.workspace.staging(), slot=slot, program=self.keeper_program, lifeline=self.lifeline
+        )
+        self.workspace.release_slot(slot)
+        if obstacle:
+            self.abandon()
+            raise OSError(
+                f"functions cannot be isolated here, and root does not run them unisolated. {obstacle}. "
+                "Run as an unprivileged user to serve without isolation"
+            )
+        return True
+
+    def abandon(self) -> None:
+        """Give up before anything was started."""
+        self.hierarchy.remove()
+        self.workspace.close()
 
     def progress(self) -> None:
         """Something ended: whoever waits for the end should look again."""
@@ -138,7 +160,11 @@ async def _serve(config: HostConfig) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_stop)
-    host = Host(config, loop)
+    try:
+        host = Host(config, loop)
+    except OSError as fault:
+        print(f"lamplighter: cannot start: {fault}", file=sys.stderr)
+        return 1
     loop.add_signal_handler(signal.SIGHUP, host.reload)
     try:
         await host.start()
@@ -154,8 +180,4 @@ def run(config: HostConfig) -> int:
     """Serve until told to stop; returns the process's exit status."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    try:
-        return uvloop.run(_serve(config))
-    except OSError as fault:
-        print(f"lamplighter: cannot start: {fault}", file=sys.stderr)
-        return 1
+    return uvloop.run(_serve(config))

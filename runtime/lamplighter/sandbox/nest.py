@@ -90,6 +90,29 @@ class Nest:
         """The null nest of a host that cannot isolate."""
         return cls(None, program, lifeline)
 
+    @classmethod
+    def obstacle(cls, *, staging: str, slot: int, program: int, lifeline: int) -> str:
+        """Why this process cannot build nests, found by building one; empty if it can."""
+        hidden = root.hidden_paths()
+        if hidden:
+            return (
+                f"Python lives under /tmp ({', '.join(hidden)}), which each sandbox has to itself: install it elsewhere"
+            )
+        try:
+            nest = cls.create(
+                staging=staging,
+                slot=slot,
+                code=staging,
+                layers=(),
+                tmp_bytes=1_048_576,
+                program=program,
+                lifeline=lifeline,
+            )
+        except OSError as problem:
+            return str(problem)
+        nest.end()
+        return ""
+
     def spawn(
         self, argv: Sequence[str], environment: Mapping[str, str], directory: str, fds: Sequence[int], leaf: Leaf
     ) -> Process:

@@ -1,7 +1,7 @@
 """The root file system of a nest: which parts of the host exist inside, and where.
 
-An allow-list. Python, its libraries and the system's shared libraries are bound read-only at their own paths; the
-function's code is ``/var/task`` and its layers ``/opt``, as on Lambda; a few files of ``/etc`` that name resolution, TLS
+An allow-list. Python, its libraries and the system's shared libraries are bound read-only at their own paths;
+the function's code is ``/var/task`` and its layers ``/opt``, as on Lambda; a few files of ``/etc`` that name resolution, TLS
 and time zones need are bound, and ``passwd`` and ``group`` are written afresh. Nothing else of the host is there.
 """
 
@@ -64,10 +64,16 @@ def python_paths() -> list[str]:
     found = [sys.base_prefix, sys.base_exec_prefix, sys.prefix, sys.exec_prefix, os.path.realpath(sys.executable)]
     found += [value for value in sysconfig.get_paths().values() if value]
     found += site.getsitepackages()
-    # An editable installation puts its source tree on sys.path; so may a .pth file.
-    found += [entry for entry in sys.path if entry]
+    # An editable installation puts its source tree on sys.path; so may a .pth file. "python -m" puts the operator's
+    # current directory there, which is no business of a function's.
+    found += [entry for entry in sys.path if entry and os.path.abspath(entry) != os.getcwd()]
     found.append(str(Path(__file__).resolve().parent.parent.parent))
     return found
+
+
+def hidden_paths() -> list[str]:
+    """Paths that Python needs and a sandbox cannot show, because its own /tmp covers them; empty if all is well."""
+    return sorted({path for path in python_paths() if os.path.realpath(path).startswith("/tmp/")})  # noqa: S108
 
 
 def steps(code: str, layers: Sequence[str], *, tmp_bytes: int, extra: Iterable[str] = ()) -> list[Step]:

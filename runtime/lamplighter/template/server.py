@@ -27,7 +27,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from lamplighter.template import hooks, restore
-from lamplighter.worker.channel import ERROR, Event, receive_reply, send_event, send_reply
+from lamplighter.worker.channel import ERROR, receive_reply, send_event, send_reply
 from lamplighter.worker.context import current
 from lamplighter.worker.errors import Frame, frames_of, message_of, payload, stack_trace_of
 from lamplighter.worker.loop import invoke_once, serve
@@ -88,7 +88,7 @@ def rehearse() -> None:
     with ours, theirs:
         for number in range(1, _REHEARSALS + 1):
             body = b'{"key": ["text", 1, 2.5, true, null], "other": {"nested": "\\u00e9"}}'
-            send_event(ours, Event(body, f"rehearsal-{number}", "arn", 2**41, "Root=1", sequence=number))
+            send_event(ours, number, 2**41, body, f"rehearsal-{number}", "arn", "Root=1")
         ours.shutdown(socket.SHUT_WR)
         serve(
             lambda event, context: {"event": event, "left": context.get_remaining_time_in_millis()},

@@ -121,29 +121,50 @@ class Reply:
         self.body = body
 
 
-def send_event(sock: socket.socket, event: Event) -> None:
+def send_event(
+    sock: socket.socket,
+    sequence: int,
+    deadline_ms: int,
+    body: bytes,
+    request_id: str,
+    function_arn: str = "",
+    trace_id: str = "",
+    client_context: str = "",
+    cognito_identity: str = "",
+    tenant_id: str = "",
+    flags: int = 0,
+) -> None:
     """Host end: send one invocation. Raises ``OSError`` if the worker is gone or its buffer is full.
 
     The caller keeps the six strings, together, under half of :data:`MESSAGE_LIMIT`.
     """
-    strings = (
-        event.request_id.encode(),
-        event.function_arn.encode(),
-        event.trace_id.encode(),
-        event.client_context.encode(),
-        event.cognito_identity.encode(),
-        event.tenant_id.encode(),
+    request = request_id.encode()
+    arn = function_arn.encode()
+    trace = trace_id.encode()
+    context = client_context.encode()
+    identity = cognito_identity.encode()
+    tenant = tenant_id.encode()
+    strings = b"".join((request, arn, trace, context, identity, tenant))
+    size = len(body)
+    large = size + len(strings) + _INVOKE.size > MESSAGE_LIMIT
+    head = _INVOKE.pack(
+        INVOKE,
+        flags | LARGE if large else flags,
+        sequence,
+        deadline_ms,
+        size,
+        len(request),
+        len(arn),
+        len(trace),
+        len(context),
+        len(identity),
+        len(tenant),
     )
-    lengths = [len(text) for text in strings]
-    body = event.body
-    flags = LEARN if event.learn else 0
-    if len(body) + sum(lengths) + _INVOKE.size > MESSAGE_LIMIT:
-        head = _INVOKE.pack(INVOKE, flags | LARGE, event.sequence, event.deadline_ms, len(body), *lengths)
-        sock.send(head + b"".join(strings))
+    if large:
+        sock.send(head + strings)
         _send_body(sock, body)
     else:
-        head = _INVOKE.pack(INVOKE, flags, event.sequence, event.deadline_ms, len(body), *lengths)
-        sock.send(b"".join((head, *strings, body)))
+        sock.send(b"".join((head, strings, body)))
 
 
 def send_prepare(sock: socket.socket, ranges: bytes) -> None:

@@ -77,12 +77,18 @@ class ChannelTransport:
     def respond(self, event: Event, body: bytes, is_json: bool) -> None:
         """Answer with the handler's result."""
         self._send(RESPONSE, event.sequence, body, "", 0 if is_json else RAW)
-        if event.learn and self._pages is not None:
-            self._send(WORKING_SET, event.sequence, self._pages.private()[:RANGES_LIMIT], "", 0)
+        if event.learn:
+            self._tell_working_set(event)
 
     def fail(self, event: Event, body: bytes, error_type: str, cause: bytes) -> None:
         """Answer with an error. The channel has no use for the cause."""
         self._send(ERROR, event.sequence, body, error_type, 0)
+        if event.learn:
+            self._tell_working_set(event)
+
+    def _tell_working_set(self, event: Event) -> None:
+        ranges = self._pages.private()[:RANGES_LIMIT] if self._pages is not None else b""
+        self._send(WORKING_SET, event.sequence, ranges, "", 0)
 
     def _send(self, kind: int, sequence: int, body: bytes, error_type: str, flags: int) -> None:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
