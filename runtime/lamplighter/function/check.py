@@ -173,13 +173,13 @@ class Fields:
         if isinstance(value, os.PathLike):
             value = os.fspath(value)
         if isinstance(value, str) and value and "\0" not in value:
-            return os.path.abspath(os.path.join(self.directory, value))  # noqa: PTH100, PTH118 - str in, str out
+            return os.path.abspath(os.path.join(self.directory, value))
         self._refuse_value(field, value, allowed)
         return ""
 
     def _folder(self, field: str, value: object) -> str:
         path = self._path(field, value, "a directory that exists")
-        if path and not os.path.isdir(path):  # noqa: PTH112
+        if path and not os.path.isdir(path):
             self._refuse_value(field, path, "a directory that exists")
         return path
 

@@ -201,7 +201,7 @@ def legal_name(directory: str | os.PathLike[str]) -> str:
     >>> legal_name("/srv/my orders")
     'my-orders'
     """
-    base = os.path.basename(os.path.abspath(directory))  # noqa: PTH100, PTH119 - Path.absolute() keeps a final ".."
+    base = os.path.basename(os.path.abspath(directory))
     return re.sub("[^a-zA-Z0-9-_]+", "-", base).strip("-")[:64] or DEFAULT_NAME
 
 

@@ -149,6 +149,8 @@ class Environment:
         if self.due == 0.0 or self.deadline < self.due:
             self.pool.host.deadlines.watch(self)
         flags = channel.LEARN if self.generation.wants_working_set and self.generation.learn_from(self) else 0
+        if self.pool.has_waiting:
+            flags |= channel.MORE
         if self.pool.host.full_report:
             self._before = self._counters()
         try:

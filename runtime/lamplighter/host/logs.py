@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 
-GATHER_S = 0.005
+GATHER_S = 0.02
 """Seconds from the first block to its writing."""
 QUEUE_BYTES = 4 * 1_048_576
 """Bytes that may wait for a slow reader."""

@@ -1,9 +1,9 @@
 """The execution environments of one function: who serves the next invocation, and how many there are.
 
 An invocation goes to the idle environment used last, else to a parked one, else to one that is launched for it; it
-waits while that happens, or, where the function has a queue, for a busy one. At most ``concurrency + queue`` invocations are
-in the pool at a time; one more is throttled. The refill of parked environments comes after the demand, one at a time,
-so that it never disturbs a launch.
+waits while that happens, or, where the function has a queue, for a busy one. At most ``concurrency + queue``
+invocations are in the pool at a time; one more is throttled. The refill of parked environments comes after the demand,
+one at a time, so that it never disturbs a launch.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The root file system of a nest: which parts of the host exist inside, and where.
 
-An allow-list. Python, its libraries and the system's shared libraries are bound read-only at their own paths;
-the function's code is ``/var/task`` and its layers ``/opt``, as on Lambda; a few files of ``/etc`` that name resolution, TLS
-and time zones need are bound, and ``passwd`` and ``group`` are written afresh. Nothing else of the host is there.
+An allow-list. Python, its libraries and the system's shared libraries are bound read-only at their own paths; the
+function's code is ``/var/task`` and its layers ``/opt``, as on Lambda; a few files of ``/etc`` that name resolution,
+TLS and time zones need are bound, and ``passwd`` and ``group`` are written afresh. Nothing else of the host is there.
 """
 
 from __future__ import annotations

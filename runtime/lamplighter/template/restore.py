@@ -2,7 +2,8 @@
 
 Entropy: ``random``'s generator is reseeded by CPython's own after-fork hook; OpenSSL notices a fork by its pid, which
 is why workers get pids of their own, and is fed anyway; numpy's global generator knows nothing of forks. A generator
-that a function made itself (``random.Random()``) cannot be found: an after-restore hook must reseed it, as under SnapStart.
+that a function made itself (``random.Random()``) cannot be found: an after-restore hook must reseed it, as under
+SnapStart.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ class Payload(TypedDict):
 Frame = tuple[str, int | None, str, str | None]
 """File name, line number, function name, source line."""
 
-_OWN = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")  # noqa: PTH118, PTH120 - pathlib costs 3 ms
+_OWN = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
 
 # Lambda's own runtime shows the frames' indentation as no-break spaces: CloudWatch would trim others.
 _INDENT = "\u00a0"
@@ -102,6 +102,6 @@ def text_lines(error: Payload) -> list[str]:
 
 def _working_directory() -> str:
     try:
-        return os.getcwd()  # noqa: PTH109
+        return os.getcwd()
     except FileNotFoundError:  # the handler removed it
         return ""

@@ -52,12 +52,13 @@ class ChannelTransport:
     When the host has gone, answers fall on the floor and :meth:`next` says ``None``: nobody is left to be told.
     """
 
-    __slots__ = ("_pages", "_sock")
+    __slots__ = ("_pages", "_sock", "_soon")
 
     def __init__(self, sock: socket.socket, pages: Pages | None = None) -> None:
         """``pages``: where this process can tell and choose which of its pages are private."""
         self._sock = sock
         self._pages = pages
+        self._soon = False
 
     def ready(self, stages: bytes = b"") -> None:
         """Tell the host that init is done; ``stages`` is a JSON object of what each step took, in microseconds."""
@@ -70,9 +71,11 @@ class ChannelTransport:
     def next(self) -> Event | None:
         """Wait for the next event. Raises :class:`~lamplighter.worker.channel.ProtocolFault`."""
         try:
-            return receive_event(self._sock, self._pages.populate if self._pages else None)
+            event = receive_event(self._sock, self._pages.populate if self._pages else None, soon=self._soon)
         except ConnectionResetError:
             return None
+        self._soon = event is not None and event.more
+        return event
 
     def respond(self, event: Event, body: bytes, is_json: bool) -> None:
         """Answer with the handler's result."""
