@@ -94,11 +94,12 @@ class Answer(NamedTuple):
         return self.report.get("Status", ""), self.report.get("Error Type", "")
 
 
-def wait_for(condition: Callable[[], T], what: str, seconds: float = 10.0) -> T:
-    """Ask until the answer is true, and return it; fail if it never is."""
+def wait_for(condition: Callable[[], T], what: str | Callable[[], str], seconds: float = 10.0) -> T:
+    """Ask until the answer is true, and return it; fail if it never is, and say ``what`` was waited for."""
     until = time.monotonic() + seconds
     while not (found := condition()):
-        assert time.monotonic() < until, f"waited {seconds:g} s in vain: {what}"
+        if time.monotonic() > until:
+            pytest.fail(f"waited {seconds:g} s in vain: {what if isinstance(what, str) else what()}")
         time.sleep(0.005)
     return found
 
@@ -219,7 +220,11 @@ class Serving:
         return dict(body["functions"][function or self.function])
 
     def wait_ready(self) -> None:
-        wait_for(lambda: self.request("GET", "/readyz").status == 200, f"/readyz; {self.errors.text}", 20)
+        wait_for(
+            lambda: self.request("GET", "/readyz").status == 200,
+            lambda: f"{self.request('GET', '/readyz').body!r}; {self.errors.text[-4000:]}",
+            20,
+        )
 
     # --- processes --------------------------------------------------------------------------------------------------
 

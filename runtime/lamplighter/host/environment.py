@@ -23,6 +23,7 @@ import orjson
 
 from lamplighter.host import faults, report
 from lamplighter.host.faults import RESPONSE_LIMIT, Fault
+from lamplighter.host.wakefulness import SHORT_S
 from lamplighter.host.invocation import Header, Invocation
 from lamplighter.sandbox.cgroups import Leaf
 from lamplighter.sandbox.native import Exit, Process
@@ -169,6 +170,8 @@ class Environment:
             )
             # The worker is on its way: what follows does not hold it up.
             self.log.start(invocation.request_id)
+            if self.pool.typical_s < SHORT_S:
+                self.pool.host.stay_awake(now)
         except OSError:
             # Gone between two invocations. Nothing was received, so the pool may give the event to another worker.
             self._invocation = None
@@ -293,7 +296,7 @@ class Environment:
         )
         self.init_ms = self.restore_ms = 0.0
         self.invocations += 1
-        self.pool.answered()
+        self.pool.answered(elapsed)
         if invocation.tail:
             self.log.end(facts)
             invocation.reply(200, (*headers, (b"X-Amz-Log-Result", self.log.tail())), body)

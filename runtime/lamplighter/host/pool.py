@@ -67,6 +67,8 @@ class Pool:
         self._closing = False
         self._reload_again = False
         self.invocations = 0
+        self.typical_s = 1.0
+        """How long an invocation takes, seconds: a moving average over the last eight or so."""
         self.restarts = 0
 
     # --- life -------------------------------------------------------------------------------------------------------
@@ -154,8 +156,10 @@ class Pool:
         if not environment.invoke(invocation):
             self.acquire(invocation)
 
-    def answered(self) -> None:
+    def answered(self, elapsed_s: float) -> None:
+        """An invocation took ``elapsed_s`` in its environment."""
         self.invocations += 1
+        self.typical_s += (elapsed_s - self.typical_s) / 8
 
     def free(self, environment: Environment) -> None:
         """An environment has answered and could serve again."""

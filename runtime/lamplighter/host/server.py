@@ -24,6 +24,7 @@ from lamplighter.host.http import http_front
 from lamplighter.host.listener import Listener
 from lamplighter.host.logs import HostLog, standard_sinks
 from lamplighter.host.pool import Pool
+from lamplighter.host.wakefulness import Wakefulness
 from lamplighter.host.workspace import Workspace, default_base, remove_leftovers
 from lamplighter.sandbox.cgroups import Hierarchy, own_cgroups
 from lamplighter.sandbox.nest import Nest, keeper_program
@@ -58,6 +59,7 @@ class Host:
             "isolation": "namespace" if self.isolated else "none",
         }
         self.deadlines = Deadlines(loop)
+        self.stay_awake = Wakefulness(loop).stay_awake
         # One thread: building a nest joins namespaces for a moment, and two must not do so in each other's way.
         self.executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="nests")
         self.pools = {function.name: Pool(self, function) for function in config.functions}

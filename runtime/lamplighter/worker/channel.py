@@ -55,8 +55,8 @@ receive buffer of this size comes from the heap, not from ``mmap``."""
 MORE = 8
 """Flag on INVOKE: other invocations wait, and the next will be sent as soon as this one is answered."""
 
-_YIELDS = 20
-"""Tries to receive an event that is on its way before going to sleep: some 50 µs."""
+_YIELDS = 60
+"""Tries to receive an event that is on its way before going to sleep: some 150 µs at most."""
 RANGES_LIMIT = 61_440
 """Bytes of page ranges in one message."""
 
