@@ -10,6 +10,9 @@
  *                                          privileged M1 is locked: capabilities over M2 cannot unmount it, reveal
  *                                          what it covers, or make it writable.
  *   builder exits; the host, a child subreaper, inherits the keeper.
+ *
+ * The host has threads, and clone copies only the calling one: another may have held any of libc's locks. So between
+ * clone and execve nothing here may allocate, fork by libc, or change ids by libc, which tells all threads of it.
  */
 
 #define _GNU_SOURCE
@@ -42,6 +45,16 @@ static void tell(int fd, const struct report *report)
         _exit(71);
 }
 
+/* Whoever makes a user namespace has every capability in it: more of the kernel to attack, tmpfs beyond /tmp's limit.
+ * Functions need none. Best effort: the sysctl is absent where the kernel was built without it. */
+static void forbid_user_namespaces(void)
+{
+    SCOPED_FD fd = open("/proc/sys/user/max_user_namespaces", O_WRONLY | O_CLOEXEC);
+
+    if (fd >= 0 && write(fd, "0", 1) < 0)
+        errno = 0;
+}
+
 /* Runs as process 1 of the new pid namespace, sharing M1 with the builder until it unshares. */
 static _Noreturn void become_keeper(const struct ll_nest_spec *spec, int go, int status)
 {
@@ -60,9 +73,10 @@ static _Noreturn void become_keeper(const struct ll_nest_spec *spec, int go, int
         ll_fail(&report.fault, "enter the nest's root");
     else if (unshare(CLONE_NEWNS | CLONE_NEWIPC) < 0)
         ll_fail(&report.fault, "unshare the nest's mounts");
-    else if (setgroups(0, NULL) < 0 || setresgid(0, 0, 0) < 0 || setresuid(0, 0, 0) < 0)
+    else if (syscall(SYS_setgroups, 0, NULL) < 0 || syscall(SYS_setresgid, 0, 0, 0) < 0
+             || syscall(SYS_setresuid, 0, 0, 0) < 0)
         ll_fail(&report.fault, "become the nest's first user");
-    else if (dup2(spec->lifeline_fd, 0) < 0 || syscall(SYS_close_range, 1, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
+    else if (forbid_user_namespaces(), dup2(spec->lifeline_fd, 0) < 0 || syscall(SYS_close_range, 1, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
         ll_fail(&report.fault, "close the keeper's descriptors");
     else {
         syscall(SYS_execveat, spec->keeper_fd, "", argv, envp, AT_EMPTY_PATH);
@@ -74,6 +88,7 @@ static _Noreturn void become_keeper(const struct ll_nest_spec *spec, int go, int
 
 static int mount_proc(const char *staging, int keeper, struct ll_fault *fault)
 {
+    struct ll_clone_args plain = {.exit_signal = SIGCHLD};
     char target[PATH_MAX];
     int status;
     pid_t helper;
@@ -81,7 +96,7 @@ static int mount_proc(const char *staging, int keeper, struct ll_fault *fault)
     snprintf(target, sizeof target, "%s/proc", staging);
     if (setns(keeper, CLONE_NEWPID) < 0)
         return ll_fail(fault, "join the nest's pid namespace");
-    helper = fork();
+    helper = (pid_t)ll_clone3(&plain);
     if (helper == 0)
         _exit(mount("proc", target, "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) < 0 ? errno : 0);
     if (helper < 0)
@@ -124,6 +139,7 @@ static int build(const struct ll_nest_spec *spec, struct ll_fault *fault)
     if (ll_write_id_maps(procfs, pid, from_zero, spec->first_id, spec->id_count, fault) < 0
         || mount_proc(spec->staging, keeper, fault) < 0 || ll_root_enter(spec->staging, fault) < 0) {
         kill(pid, SIGKILL);
+        waitpid(pid, NULL, 0);
         return -1;
     }
     if (write(go[1], "g", 1) != 1)
@@ -131,6 +147,7 @@ static int build(const struct ll_nest_spec *spec, struct ll_fault *fault)
     got = read(status[0], &report, sizeof report); /* end of file: execve closed it */
     if (got == (ssize_t)sizeof report) {
         *fault = report.fault;
+        waitpid(pid, NULL, 0);
         return -1;
     }
     return pid;

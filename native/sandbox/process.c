@@ -4,6 +4,8 @@
 #include "fault.h"
 #include "kernel.h"
 
+#include <fcntl.h>
+#include <linux/mount.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 
@@ -32,6 +34,13 @@ int ll_pidfd_kill(int pidfd, int number, struct ll_fault *fault)
     if (syscall(SYS_pidfd_send_signal, pidfd, number, NULL, 0) < 0 && errno != ESRCH)
         return ll_fail(fault, "send signal %d", number);
     return 0;
+}
+
+int ll_open_leaf(const char *path, struct ll_fault *fault)
+{
+    int fd = (int)syscall(SYS_open_tree, AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+
+    return fd < 0 ? ll_fail(fault, "open the cgroup %s", path) : fd;
 }
 
 int ll_populate(const struct ll_range *ranges, int count)

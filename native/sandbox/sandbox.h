@@ -105,6 +105,10 @@ int ll_fork(const struct ll_fork_spec *spec, struct ll_fork_result *result, stru
 int ll_reap(int pidfd, int *code, int *status, struct ll_fault *fault);
 int ll_pidfd_kill(int pidfd, int signal, struct ll_fault *fault);
 
+/* The directory of a cgroup v2 leaf, for CLONE_INTO_CGROUP: a detached copy of its mount, out of which ".." leads
+ * nowhere. A descriptor of the directory itself would lead an unprivileged holder up to the host's root. */
+int ll_open_leaf(const char *path, struct ll_fault *fault);
+
 /* Make pages of this process private and present, ahead of the writes that would fault them in one by one
  * (MADV_POPULATE_WRITE, Linux 5.14). Ranges that are not mapped, or not writable, are passed over. Returns how many
  * ranges were populated. */

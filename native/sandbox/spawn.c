@@ -41,7 +41,9 @@ static int drop_privileges(unsigned user, struct ll_fault *fault)
     }
     if (prctl(PR_SET_KEEPCAPS, 1) < 0)
         return ll_fail(fault, "keep capabilities");
-    if (setgroups(0, NULL) < 0 || setresgid(user, user, user) < 0 || setresuid(user, user, user) < 0)
+    /* By system call: libc's wrappers tell all threads, of which this copy of the host has only one. */
+    if (syscall(SYS_setgroups, 0, NULL) < 0 || syscall(SYS_setresgid, user, user, user) < 0
+        || syscall(SYS_setresuid, user, user, user) < 0)
         return ll_fail(fault, "become user %u of the nest", user);
     memset(data, 0, sizeof data);
     data[0].effective = data[0].permitted = data[0].inheritable = kept;
@@ -83,7 +85,11 @@ static int arrange_descriptors(const struct ll_spawn_spec *spec, struct ll_fault
 static int limit(int resource, unsigned long value, const char *name, struct ll_fault *fault)
 {
     struct rlimit both = {.rlim_cur = value, .rlim_max = value};
+    struct rlimit had;
 
+    /* What the host itself may not have, it cannot give. */
+    if (getrlimit(resource, &had) == 0 && had.rlim_max < value)
+        both.rlim_cur = both.rlim_max = had.rlim_max;
     if (setrlimit(resource, &both) < 0)
         return ll_fail(fault, "set RLIMIT_%s to %lu", name, value);
     return 0;
@@ -169,8 +175,15 @@ int ll_spawn(const struct ll_spawn_spec *spec, struct ll_process *process, struc
     }
     if (pid < 0)
         ll_fail(fault, "clone a process for %s", spec->path);
-    if (own >= 0 && setns(own, CLONE_NEWPID) < 0)
-        return ll_fail(fault, "return to the host's pid namespace");
+    if (own >= 0 && setns(own, CLONE_NEWPID) < 0) {
+        ll_fail(fault, "return to the host's pid namespace");
+        if (pid >= 0) {
+            kill(pid, SIGKILL);
+            waitpid(pid, NULL, 0);
+            close(pidfd);
+        }
+        return -1;
+    }
     if (pid < 0)
         return -1;
     close(out);

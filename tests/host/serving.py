@@ -1,4 +1,4 @@
-"""A real ``lamplighter serve`` for the tests: started on a free port, invoked over HTTP, stopped, and searched for after.
+"""A real ``lamplighter serve`` for the tests: started on a free port, invoked over HTTP, stopped, and looked for after.
 
 :func:`serving` is a context manager: leaving it sends SIGTERM and asserts an exit status of 0 and that no process,
 cgroup, mount or directory of the host is left.

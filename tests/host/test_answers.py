@@ -1,4 +1,4 @@
-"""What the caller gets, whatever a handler does: Lambda's payloads, HTTP 200 and ``X-Amz-Function-Error``, one answer."""
+"""What the caller gets, whatever a handler does: Lambda's payloads, HTTP 200, ``X-Amz-Function-Error``."""
 
 from __future__ import annotations
 

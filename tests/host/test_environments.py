@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from tests.host.serving import RUNS, Answer, Serving, serving, wait_for
+from tests.host.serving import RUNS, Answer, Serving, serving, serving_many, wait_for
 
 PID = "import os; result = os.getpid()"
 HOLD = """
@@ -38,7 +40,7 @@ def test_a_worker_runs_one_invocation_at_a_time(tmp_path: Path) -> None:
         assert 1 < len(pids) <= 3
         for one in pids:
             ordered = sorted((start, end) for pid, start, end in served if pid == one)
-            assert all(end <= start for (_, end), (start, _) in zip(ordered, ordered[1:], strict=False))
+            assert all(end <= start for (_, end), (start, _) in itertools.pairwise(ordered))
 
 
 def test_invocations_that_come_together_get_a_worker_each(tmp_path: Path) -> None:
@@ -74,6 +76,31 @@ def test_an_environment_that_failed_in_its_handler_is_used_again(tmp_path: Path)
         host.run("kept['mark'] = 1; raise ValueError('the very first invocation')")
         assert [host.run("result = kept.get('mark')").value for _ in range(4)] == [1, 1, 1, 1]
         assert "replacing" not in host.errors.text
+
+
+def test_one_client_that_waits_for_each_answer_needs_one_environment(tmp_path: Path) -> None:
+    source = "import os\n\n\ndef handler(event, context):\n    return os.getpid()\n"
+    functions = {f"one_{number}": {"source": source, "concurrency": 1} for number in range(6)}
+    with serving_many(tmp_path, functions) as host:
+        for name in functions:
+            client = socket.create_connection(("127.0.0.1", host.port), 20)
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            path = f"/2015-03-31/functions/{name}/invocations"
+            request = f"POST {path} HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{{}}".encode()
+            seen = []
+            for _ in range(10):
+                client.sendall(request)
+                head, _, body = client.recv(65_536).partition(b"\r\n\r\n")  # the host writes an answer at once
+                seen.append((head[:12], body))
+            client.close()
+            assert seen == [(b"HTTP/1.1 200", seen[0][1])] * 10
+
+
+def test_fresh_per_invocation_with_room_for_one_environment_waits_for_the_next(tmp_path: Path) -> None:
+    with serving(tmp_path, RUNS, "--concurrency", "1", "--fresh-per-invocation") as host:
+        answers = [host.run(PID) for _ in range(10)]
+        assert [answer.status for answer in answers] == [200] * 10
+        assert len({answer.value for answer in answers}) == 10
 
 
 def test_fresh_per_invocation_never_uses_an_environment_twice(tmp_path: Path) -> None:
@@ -128,13 +155,13 @@ def test_above_the_concurrency_limit_the_answer_is_lambdas_429(tmp_path: Path) -
 
 
 def test_a_queue_holds_invocations_until_an_environment_is_free_and_no_more_than_it_may(tmp_path: Path) -> None:
-    with serving(tmp_path, RUNS, "--concurrency", "1", "--queue", "2", "--timeout", "10") as host:
-        with ThreadPoolExecutor(3) as pool:
-            running = [pool.submit(host.run, HOLD, gate="a") for _ in range(3)]
-            wait_for(lambda: host.facts()["waiting"] == 2, "two that wait")
-            assert host.run(PID).status == 429
-            open_gate(host, "a")
-            assert len({one.result().value for one in running}) == 1
+    options = ("--concurrency", "1", "--queue", "2", "--timeout", "10")
+    with serving(tmp_path, RUNS, *options) as host, ThreadPoolExecutor(3) as pool:
+        running = [pool.submit(host.run, HOLD, gate="a") for _ in range(3)]
+        wait_for(lambda: host.facts()["waiting"] == 2, "two that wait")
+        assert host.run(PID).status == 429
+        open_gate(host, "a")
+        assert len({one.result().value for one in running}) == 1
 
 
 def test_waiting_does_not_count_towards_the_timeout(tmp_path: Path) -> None:
@@ -181,7 +208,7 @@ result = child.pid
         wait_for(lambda: not children(host), "the end of what the worker had started")
 
 
-# --- what workers of one template share, and what not ------------------------------------------------------------------
+# --- what workers of one template share, and what not ----------------------------------------------------------------
 
 SHARES = """
 import os, random, secrets, ssl, tempfile, uuid

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from tests.host.serving import RUNS, Serving, serving, serving_many
 
 FINE = "def handler(event, context):\n    return 'fine'\n"
@@ -22,7 +21,7 @@ SHORT_INIT = (
 
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
-    functions = {
+    functions: dict[str, dict[str, object]] = {
         "no_import": {"source": "import absent_module\n"},
         "no_handler": {"source": "x = 1\n"},
         "no_module": {"source": FINE, "handler": "other.handler"},

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-
 from tests.host.serving import RUNS, Serving, needs_root, serving, serving_many
 
 ARN = "arn:aws:lambda:eu-west-3:210987654321:function:probe"
@@ -194,7 +193,7 @@ def test_the_function_is_found_where_lambda_has_it(host: Serving) -> None:
     assert found == ["/var/task", "/var/task/app.py", "/var/task"]
 
 
-# --- boto3 -------------------------------------------------------------------------------------------------------------
+# --- boto3 -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

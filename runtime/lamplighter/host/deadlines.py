@@ -69,6 +69,9 @@ class Deadlines:
             if bounded.deadline > now:
                 self._push(bounded)
             elif bounded.deadline:
-                bounded.expire()
+                try:
+                    bounded.expire()
+                except Exception as fault:  # one that fails must not take the others' deadlines with it
+                    self._loop.call_exception_handler({"message": "a deadline's owner failed", "exception": fault})
         if self._heap:
             self._arm()

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
+import errno
 import os
 import socket
 import time
@@ -23,10 +24,10 @@ import orjson
 
 from lamplighter.host import faults, report
 from lamplighter.host.faults import RESPONSE_LIMIT, Fault
-from lamplighter.host.wakefulness import SHORT_S
 from lamplighter.host.invocation import Header, Invocation
+from lamplighter.host.wakefulness import SHORT_S
 from lamplighter.sandbox.cgroups import Leaf
-from lamplighter.sandbox.native import Exit, Process
+from lamplighter.sandbox.native import Exit, Process, SandboxFault
 from lamplighter.sandbox.nest import Nest
 from lamplighter.worker import channel
 from lamplighter.worker.channel import ProtocolFault, Reply
@@ -38,6 +39,7 @@ _CONTENT = (b"Content-Type", b"application/json")
 _SUCCESS: tuple[Header, ...] = (_CONTENT, (b"X-Amz-Executed-Version", b"$LATEST"))
 _RAW: tuple[Header, ...] = ((b"Content-Type", b"application/octet-stream"), (b"X-Amz-Executed-Version", b"$LATEST"))
 _FAILURE: tuple[Header, ...] = (*_SUCCESS, (b"X-Amz-Function-Error", b"Unhandled"))
+_GONE = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN)
 _READ_BYTES = 65_536
 _READS_AT_ONCE = 16
 """Reads of a log pipe in one go: a function that never stops writing must not keep the host to itself."""
@@ -56,6 +58,16 @@ class State(enum.Enum):
     ENDED = "ended"
 
 
+def timings(said: object) -> dict[str, float]:
+    """Stage timings, microseconds, as code inside a sandbox tells them; ``ValueError`` for anything else."""
+    if not isinstance(said, dict):
+        raise ValueError(f"expected an object, got {type(said).__name__}")
+    try:
+        return {str(name): float(took) for name, took in said.items()}
+    except TypeError as fault:
+        raise ValueError(str(fault)) from fault
+
+
 class Environment:
     """Made by :meth:`Generation.launch`; from then on it reports to its pool."""
 
@@ -72,9 +84,10 @@ class Environment:
         self.due = 0.0
         self.idle_since = 0.0
         self.invocations = 0
+        self.is_retry = False
+        """Whether its start is the second try that an invocation waits for."""
         self.prepared = 0
         """Bytes of pages it was asked to copy ahead of need."""
-        self.used_mb = 0
         self.stages: dict[str, float] = {}
         self.init_ms = 0.0
         self.restore_ms = 0.0
@@ -102,18 +115,25 @@ class Environment:
         """The template (or the host itself) has started the worker."""
         self._process = process
         self._keeper = keeper
+        self.pool.host.children.add(process.pid)
         self.stages.update(stages)
         self._loop.add_reader(process.pidfd, self._on_exit)
         if self.state is State.ENDED:
             self._kill()
 
     def stillborn(self, reason: str) -> None:
-        """There is no worker: the launch failed."""
+        """There is no worker. ``reason`` is empty where that says nothing of the next launch: the template has died."""
+        if self._invocation is not None:
+            # It was ready before the template could tell of it; the invocation has been heard.
+            self._answer_fault(faults.exited(self._invocation.request_id, None, out_of_memory=False))
         self.state = State.ENDED
         self.pool.leaving(self)
         self._release()
-        self.pool.launch_failed(self.generation, faults.sandbox_failure("", reason))
-        self.pool.gone(self)
+        try:
+            if reason:
+                self.pool.launch_failed(self.generation, faults.sandbox_failure("", reason))
+        finally:
+            self.pool.gone(self)
 
     def limit_start(self, seconds: float) -> None:
         """Bound the time from here to ready, or to whatever else is to come."""
@@ -122,9 +142,11 @@ class Environment:
 
     def _on_ready(self, reply: Reply) -> None:
         elapsed = (time.monotonic() - self._began) * 1e3
-        if reply.body:
-            with contextlib.suppress(orjson.JSONDecodeError):
-                self.stages.update(orjson.loads(reply.body))
+        try:
+            self.stages.update(timings(orjson.loads(reply.body or b"{}")))
+        except ValueError as fault:
+            self._on_protocol_fault(f"the worker's stages are no timings: {fault}")
+            return
         if self.generation.forks:
             self.restore_ms = elapsed
         else:
@@ -172,10 +194,16 @@ class Environment:
             self.log.start(invocation.request_id)
             if self.pool.typical_s < SHORT_S:
                 self.pool.host.stay_awake(now)
-        except OSError:
+        except OSError as fault:
+            self.deadline = 0.0
+            if fault.errno not in _GONE:
+                # The host's own trouble (descriptors, memory): another environment would meet it as well.
+                self.log.start(invocation.request_id)
+                self._answer_fault(faults.sandbox_failure(invocation.request_id, f"cannot send the event: {fault}"))
+                self.end()
+                return True
             # Gone between two invocations. Nothing was received, so the pool may give the event to another worker.
             self._invocation = None
-            self.deadline = 0.0
             self.end()
             return False
         return True
@@ -188,9 +216,12 @@ class Environment:
             self._answer_fault(faults.timed_out(invocation.request_id, self._timeout))
             self.end()
         elif self.state is State.STARTING:
+            if self._process is None:
+                # It has not even been forked: the template is stuck, or keeps its workers to itself.
+                self.generation.give_up_template("it does not answer")
             self.pool.start_expired(self)
             self.end()
-        else:
+        elif self.state is State.BUSY:
             self._on_protocol_fault("the worker did not tell its working set")
 
     def _on_channel(self) -> None:
@@ -234,7 +265,12 @@ class Environment:
     def _on_reply(self, reply: Reply) -> None:
         kind = reply.kind
         invocation = self._invocation
-        if kind == channel.WORKING_SET and self.generation.learn(self, reply.body):
+        if (
+            kind == channel.WORKING_SET
+            and invocation is None
+            and self.state is State.BUSY
+            and self.generation.learn(self, reply.body)
+        ):
             self._rest()
             return
         if invocation is not None:
@@ -282,17 +318,21 @@ class Environment:
         self.deadline = 0.0
         elapsed = time.monotonic() - invocation.started
         self._drain_log()
-        self.used_mb = used = -(-(self.generation.resident + self.leaf.peak()) // _MIB)
-        config = self.pool.config
+        memory_mb = self.pool.config.memory_mb
+        try:
+            used = min(memory_mb, -(-(self.generation.resident + self.leaf.peak()) // _MIB))
+            full = self._full() if self.pool.host.full_report else None
+        except OSError:  # the answer is worth more than what is said about it
+            used, full = 0, None
         facts = report.Facts(
             min(elapsed, self._timeout) * 1e3,
-            config.memory_mb,
-            min(used, config.memory_mb),
+            memory_mb,
+            used,
             self.init_ms,
             self.restore_ms,
             status,
             error_type,
-            self._full() if self.pool.host.full_report else None,
+            full,
         )
         self.init_ms = self.restore_ms = 0.0
         self.invocations += 1
@@ -303,8 +343,10 @@ class Environment:
         elif then_rest and self.pool.has_waiting:
             # The worker first: it runs the next event while the answer to this one is written.
             self.log.end(facts)
-            self._rest()
-            invocation.reply(200, headers, body)
+            try:
+                self._rest()
+            finally:
+                invocation.reply(200, headers, body)
             return
         else:
             invocation.reply(200, headers, body)
@@ -385,7 +427,8 @@ class Environment:
         keeper = self.nest.keeper if self.nest is not None else self._keeper
         for process in (keeper, self._process):
             if process is not None:
-                process.kill()
+                with contextlib.suppress(SandboxFault):  # and if one cannot be killed, kill the other
+                    process.kill()
 
     def _on_exit(self) -> None:
         """The worker is dead. What it said before is still in the channel, and comes first."""
@@ -414,9 +457,11 @@ class Environment:
         self._drain_log()
         self._kill()  # what the worker started, if its keeper still holds it
         self._release()
-        if starting and fault is not None:
-            self.pool.launch_failed(self.generation, fault)
-        self.pool.gone(self)
+        try:
+            if starting and fault is not None:
+                self.pool.launch_failed(self.generation, fault)
+        finally:
+            self.pool.gone(self)
 
     def _death(self, request_id: str, exit_: Exit) -> Fault:
         out_of_memory = exit_.signal == 9 and self.leaf.oom_kills() > 0
@@ -433,6 +478,7 @@ class Environment:
         os.close(self._log_fd)
         self.log.close()
         if self._process is not None:
+            self.pool.host.children.discard(self._process.pid)
             self._process.close()
         if self._keeper is not None:
             self._keeper.close()

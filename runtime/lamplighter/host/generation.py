@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
+import errno
 import json
 import os
 import secrets
@@ -24,7 +25,7 @@ import orjson
 
 from lamplighter.function.environment import TASK_ROOT, base_environment, log_stream_name
 from lamplighter.host import faults
-from lamplighter.host.environment import Environment
+from lamplighter.host.environment import Environment, timings
 from lamplighter.host.faults import Fault
 from lamplighter.host.report import InvocationLog
 from lamplighter.sandbox import root
@@ -36,6 +37,13 @@ from lamplighter.template.server import COPY_AHEAD, LEARNED, MESSAGE_LIMIT, REQU
 if TYPE_CHECKING:
     from lamplighter.host.pool import Pool
 
+REQUESTS = 32
+"""Fork requests under way at most: the control socket holds a few hundred, and the template serves them one by one."""
+REFUSALS = 3
+"""Forks that may fail one after the other before the template is taken to be broken."""
+FORK_MEMORY = 2 * MIB
+"""What a living worker may cost its template: the pages that the template has since had to copy for itself (1.1 MiB
+seen), and the kernel's bookkeeping."""
 READY_LEAVES = 2
 """Leaves kept ready for the next launches."""
 LEAST_MEMORY = 8 * MIB
@@ -47,6 +55,7 @@ _FIRST_PID, _PIDS = 100, 30_000
 
 
 _RANGE = struct.Struct("=QQ")
+_READS_AT_ONCE = 16
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -94,6 +103,13 @@ class Generation:
         self._tending: asyncio.TimerHandle | None = None
         self._ending = False
         self._spawning = 0
+        self._deaf = False
+        self._refusals = 0
+
+    @property
+    def takes_requests(self) -> bool:
+        """Whether another launch may be asked for now; ``pool.launch_more`` is called when that becomes true."""
+        return not self.forks or (not self._deaf and len(self._launches) < REQUESTS)
 
     @property
     def forks(self) -> bool:
@@ -112,6 +128,7 @@ class Generation:
 
     def build(self, limit_s: float) -> None:
         """Start the template; its init may take ``limit_s`` seconds."""
+        self._spawning += 1
         future = self._loop.run_in_executor(self.pool.host.executor, self._start_template)
         future.add_done_callback(self._on_template_started)
         self._timer = self._loop.call_later(limit_s, self._on_init_timeout, limit_s)
@@ -201,11 +218,14 @@ class Generation:
         return process, log_read
 
     def _on_template_started(self, future: asyncio.Future[tuple[Process, socket.socket, int]]) -> None:
+        self._spawning -= 1
         try:
             self._process, self._control, self._log_fd = future.result()
         except Exception as fault:
             self._fail(faults.sandbox_failure("", str(fault)), str(fault))
+            self._end_if_unused()
             return
+        self.pool.host.children.add(self._process.pid)
         self._control.setblocking(False)
         self._loop.add_reader(self._control.fileno(), self._on_control)
         self._loop.add_reader(self._log_fd, self._on_log)
@@ -242,14 +262,18 @@ class Generation:
             return
         self._stop_timer()
         self.init_ms = (time.monotonic() - self._began) * 1e3
-        memory = self.pool.config.memory_mb * MIB
+        config = self.pool.config
+        memory = config.memory_mb * MIB
+        assert self._process is not None
         if kind == "unsafe":
             self.stage = Stage.UNSAFE
-            self.obstacles = [str(one) for one in outcome["obstacles"]]
+            self.obstacles = [str(one) for one in outcome["obstacles"]] or ["it says that it is not safe to fork"]
+            self._process.kill()  # a thread of its own, often the very obstacle, would keep it alive
         else:
+            self.stages = timings(outcome["stages"])
             self.stage = Stage.FROZEN
-            self.resident = int(outcome["resident"])
-            self.stages = outcome["stages"]
+            self.resident = min(memory, _resident(self._process.pid))
+            self._leaf.configure(Limits(memory + config.concurrency * FORK_MEMORY, max(1.0, self.pool.vcpus)))
             memory = max(LEAST_MEMORY, memory - self.resident)
         self._leaves = LeafPool(self.pool.host.hierarchy, self._group, Limits(memory=memory), self._owner)
         self._leaves.tend(READY_LEAVES)
@@ -264,10 +288,17 @@ class Generation:
     # --- launching --------------------------------------------------------------------------------------------------
 
     def launch(self) -> None:
-        """Start an environment; the pool hears of it by ``ready`` or ``launch_failed``."""
+        """Start an environment; the pool hears of it by ``ready`` or ``launch_failed``. Raises ``OSError`` if the host
+        lacks what it takes (descriptors, cgroups): then there is none.
+        """
         assert self._leaves is not None
-        leaf = self._leaves.take()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            leaf = self._leaves.take()
+        except OSError:
+            ours.close()
+            theirs.close()
+            raise
         ours.setblocking(False)
         stream = log_stream_name(datetime.now(UTC), "$LATEST", secrets.token_hex(16))
         if not self.forks:
@@ -281,7 +312,14 @@ class Generation:
 
     def _launch_by_fork(self, leaf: Leaf, ours: socket.socket, theirs: socket.socket, stream: str) -> None:
         assert self._control is not None
-        log_read, log_write = os.pipe2(os.O_CLOEXEC)
+        try:
+            log_read, log_write = os.pipe2(os.O_CLOEXEC)
+        except OSError:
+            assert self._leaves is not None
+            self._leaves.give_back(leaf)
+            ours.close()
+            theirs.close()
+            raise
         os.set_blocking(log_read, False)
         environment = Environment(self, leaf, ours, log_read, self._log_for(stream))
         self.environments.add(environment)
@@ -294,7 +332,9 @@ class Generation:
                 message = REQUEST.pack(self._next_pid, self._copy_ahead(environment)) + stream.encode()
                 socket.send_fds(self._control, [message], [*fds, *entrance.writable])
         except OSError as fault:
-            self._loop.call_soon(environment.stillborn, f"the template takes no fork request: {fault}")
+            self._deaf = fault.errno in (errno.EPIPE, errno.ECONNRESET)  # it has died; its pidfd will say so
+            reason = "" if self._deaf else f"the template takes no fork request: {fault}"
+            self._loop.call_soon(environment.stillborn, reason)
         else:
             self._launches.append((environment, theirs, log_write))
             environment.limit_start(self.pool.restore_limit_s)
@@ -324,6 +364,7 @@ class Generation:
             self.pool.exec_done(self, None)
             self.pool.adopt(environment)
             environment.nest = nest
+            environment.is_retry = self.pool.retrying_init
             environment.born(process, None, {})
             environment.limit_start(self.pool.init_limit_s)
             if self.stage is Stage.RETIRED:
@@ -341,49 +382,68 @@ class Generation:
             raise
         return nest, process, log_fd
 
-    def _on_control(self) -> None:
+    def _on_control(self) -> bool:
         assert self._control is not None
         try:
             message, fds, _, _ = socket.recv_fds(self._control, MESSAGE_LIMIT, 4, socket.MSG_CMSG_CLOEXEC)
         except BlockingIOError:
-            return
+            return False
         except OSError:
             message, fds = b"", []
         if not message:
             self._loop.remove_reader(self._control.fileno())
-            return
+            return False
         try:
             said = orjson.loads(message)
             if self.stage is Stage.BUILDING:
                 self._on_outcome(said)
             elif self._launches:
-                self._on_forked(said, fds)
-                fds = []
-        except (ValueError, KeyError, TypeError) as fault:
+                handed, fds = fds, []
+                self._on_forked(said, handed)
+            else:
+                raise ValueError("it was not asked anything")
+        except (ValueError, KeyError, TypeError, AttributeError) as fault:
             # The template runs user code, which may have found the socket: it loses its template, nobody else's.
-            self.pool.host.log.line(f"the template broke its protocol: {fault!r}", self.pool.config.name, "WARN")
-            if self._process is not None:
-                self._process.kill()
+            self.give_up_template(f"it broke its protocol: {fault}")
         finally:
             for fd in fds:
                 os.close(fd)
+        return True
 
     def _on_forked(self, said: dict[str, Any], fds: list[int]) -> None:
         environment, theirs, log_write = self._launches.popleft()
         theirs.close()
         os.close(log_write)
-        if "fault" in said or not fds:
+        try:
+            if not isinstance(said, dict) or ("fault" not in said and not fds):
+                raise ValueError("a reply without a worker")
+            if "fault" not in said:
+                pid = _child_of_ours(fds[0], self._owner)
+                keeper = Process(0, fds[1]) if len(fds) > 1 and _runs_as(fds[1], self._owner) else None
+                stages = timings(said["stages"])
+        except (ValueError, KeyError, TypeError, AttributeError, OSError) as fault:
             for fd in fds:
                 os.close(fd)
-            environment.stillborn(str(said.get("fault", "the template sent no worker")))
+            environment.stillborn(f"the template broke its protocol: {fault}")
+            raise ValueError(str(fault)) from fault
+        if "fault" in said:
+            for fd in fds:
+                os.close(fd)
+            environment.stillborn(str(said["fault"]))
+            self._refusals += 1
+            if self._refusals >= REFUSALS:
+                self.give_up_template("it cannot fork any more")
             return
-        keeper = Process(0, fds[1]) if len(fds) > 1 else None
-        environment.born(Process(_host_pid(fds[0]), fds[0]), keeper, said["stages"])
+        self._refusals = 0
+        for fd in fds[2 if keeper else 1 :]:
+            os.close(fd)
+        environment.born(Process(pid, fds[0]), keeper, stages)
+        self.pool.launch_more()
 
     def take_back(self, environment: Environment) -> None:
         """An environment has released its own; its cgroups (and its nest, if it had one) are ours to end."""
         if environment.nest is not None:
-            self._loop.run_in_executor(self.pool.host.executor, environment.nest.end)
+            self._loop.run_in_executor(self.pool.host.executor, self._end_nest, environment.nest)
         if self._leaves is not None:
             self._leaves.give_back(environment.leaf)
         self.environments.discard(environment)
@@ -465,7 +525,10 @@ class Generation:
 
     def _drain_log(self) -> None:
         with contextlib.suppress(OSError):
-            while self._log_fd >= 0 and (data := os.read(self._log_fd, 65_536)):
+            for _ in range(_READS_AT_ONCE):
+                data = os.read(self._log_fd, 65_536) if self._log_fd >= 0 else b""
+                if not data:
+                    return
                 self._log.write(data)
 
     # --- the end ----------------------------------------------------------------------------------------------------
@@ -474,27 +537,30 @@ class Generation:
         """The template has died."""
         process = self._process
         assert process is not None
-        if self._control is not None and self.stage is Stage.BUILDING:
-            self._on_control()  # its last words
+        while self._control is not None and self._on_control():
+            pass  # its last words: an outcome, or workers that live on without it
         exit_ = process.reap()
         if exit_ is None:
             return
         self._loop.remove_reader(process.pidfd)
+        self.pool.host.children.discard(process.pid)
         process.close()
         self._process = None
         self._drain_log()
         self._log.close()
+        self._deaf = True
+        if self.stage is Stage.FROZEN:
+            self.pool.template_died(self, exit_)
         while self._launches:
             environment, theirs, log_write = self._launches.popleft()
             theirs.close()
             os.close(log_write)
-            environment.stillborn("the template died while it was asked for a worker")
+            environment.stillborn("")
         if self.stage is Stage.BUILDING:
             out_of_memory = exit_.signal == 9 and self._leaf.oom_kills() > 0
             fault = faults.exited("", exit_, out_of_memory=out_of_memory)
             self._fail(fault, f"the template ended during init: {exit_}")
         elif self.stage is Stage.FROZEN:
-            self.pool.template_died(self, exit_)
             self.retire()
         elif self.stage is Stage.RETIRED:
             self._end_if_unused()
@@ -506,6 +572,19 @@ class Generation:
         if self._process is not None:
             self._process.kill()
         self._end_if_unused()
+
+    def give_up_template(self, reason: str) -> None:
+        """Kill the template: what it cannot or will not do, another will."""
+        if self._process is not None:
+            self.pool.host.log.line(f"ending the template: {reason}", self.pool.config.name, "WARN")
+            self._process.kill()
+
+    def _end_nest(self, nest: Nest) -> None:
+        """In the executor."""
+        try:
+            nest.end(self.pool.host.children)
+        except OSError as fault:
+            self.pool.host.log.line(str(fault), self.pool.config.name, "ERROR")
 
     def _end_if_unused(self) -> None:
         if self.environments or self._spawning or self._process is not None or self._ending:
@@ -527,7 +606,7 @@ class Generation:
     def _dissolve(self) -> bool:
         """In the executor: end the nest, remove the cgroups."""
         if self._nest is not None:
-            self._nest.end()
+            self._end_nest(self._nest)
         gone = self._leaves.close() if self._leaves is not None else True
         until = time.monotonic() + 2.0
         while not (removed := self._leaf.remove()) and time.monotonic() < until:
@@ -548,6 +627,15 @@ class Generation:
         self.pool.dissolved(self)
 
 
+def _resident(pid: int) -> int:
+    """The resident set of a process, bytes (proc(5), statm); 0 if it is gone."""
+    try:
+        with open(f"/proc/{pid}/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * _PAGE
+    except OSError:
+        return 0
+
+
 def _host_pid(pidfd: int) -> int:
     """The pid behind a pidfd, as seen from here (``Pid:`` of proc_pid_fdinfo(5))."""
     with open(f"/proc/self/fdinfo/{pidfd}", encoding="ascii") as file:
@@ -555,3 +643,27 @@ def _host_pid(pidfd: int) -> int:
             if line.startswith("Pid:"):
                 return int(line[4:])
     return 0
+
+
+def _child_of_ours(pidfd: int, owner: int) -> int:
+    """The pid behind what a template says is its worker.
+
+    It may be anything: another process's pidfd (SO_PEERPIDFD gives a template the host's own), or none at all. Raises
+    ``ValueError`` unless it is a child of this process that runs as ``owner``.
+    """
+    try:
+        os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except OSError as fault:
+        raise ValueError(f"its worker is not a child of the host ({fault.strerror})") from fault
+    if not _runs_as(pidfd, owner):
+        raise ValueError("its worker runs as somebody else")
+    return _host_pid(pidfd)  # stays its pid: only we can reap it
+
+
+def _runs_as(pidfd: int, owner: int) -> bool:
+    pid = _host_pid(pidfd)
+    if pid <= 0:
+        return False  # no pidfd, or gone already
+    with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
+        uids = next(line.split()[1:] for line in file if line.startswith("Uid:"))
+    return owner < 0 or (set(uids) == {str(owner)} and _host_pid(pidfd) == pid)

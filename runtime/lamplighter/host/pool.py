@@ -60,7 +60,8 @@ class Pool:
         self._failures = 0
         self._deaths = 0
         """Templates that died one after the other without a worker ever becoming ready."""
-        self._init_limit = INIT_LIMIT_S
+        self.retrying_init = False
+        """Whether an exec'd environment's init has run into its limit, and is being tried again."""
         self._refill: asyncio.TimerHandle | None = None
         self._sweep: asyncio.TimerHandle | None = None
         self._rebuild: asyncio.TimerHandle | None = None
@@ -138,12 +139,14 @@ class Pool:
 
     def acquire(self, invocation: Invocation) -> None:
         """Serve an invocation, now or soon; or throttle it."""
-        if self._idle:
-            self._invoke(self._idle.pop(), invocation)
-        elif self._parked:
-            self._invoke(self._parked.popleft(), invocation)
-            self._refill_later()
-        elif self._closing:
+        while self._idle:
+            if self._invoke(self._idle.pop(), invocation):
+                return
+        while self._parked:
+            if self._invoke(self._parked.popleft(), invocation):
+                self._refill_later()
+                return
+        if self._closing:
             invocation.reply(*invoke_api.shutting_down())
         elif len(self._busy) + len(self._waiting) >= self.config.concurrency + self.config.queue:
             invocation.reply(*invoke_api.throttled())
@@ -151,9 +154,14 @@ class Pool:
             self._waiting.append(invocation)
             self._launch_for_waiting()
 
-    def _invoke(self, environment: Environment, invocation: Invocation) -> None:
+    def _invoke(self, environment: Environment, invocation: Invocation) -> bool:
         self._busy.add(environment)
-        if not environment.invoke(invocation):
+        return environment.invoke(invocation)
+
+    def _invoke_waiting(self, environment: Environment) -> None:
+        """Give an environment the invocation that has waited longest."""
+        invocation = self._waiting.popleft()
+        if not self._invoke(environment, invocation):
             self.acquire(invocation)
 
     def answered(self, elapsed_s: float) -> None:
@@ -167,7 +175,7 @@ class Pool:
             environment.end()
             return
         if self._waiting:
-            self._invoke(environment, self._waiting.popleft())
+            self._invoke_waiting(environment)
             return
         self._busy.discard(environment)
         environment.idle_since = time.monotonic()
@@ -184,11 +192,11 @@ class Pool:
         """A launched environment can serve."""
         self._starting.discard(environment)
         self._failures = self._deaths = 0
-        self._init_limit = INIT_LIMIT_S
+        self.retrying_init = False
         if self._closing or environment.generation.superseded:
             environment.end()
         elif self._waiting:
-            self._invoke(environment, self._waiting.popleft())
+            self._invoke_waiting(environment)
             self._refill_later()
         else:
             self._parked.append(environment)
@@ -234,15 +242,18 @@ class Pool:
 
     def start_expired(self, environment: Environment) -> None:
         """An environment was not ready in time. Its init is tried once more, under the function's own timeout."""
-        limit, self._init_limit = self._init_limit, float(self.config.timeout_s)
-        if self._waiting and (limit != INIT_LIMIT_S or environment.generation.forks):
-            self._answer_fault(self._waiting.popleft(), faults.timed_out("", limit))
+        again = not environment.generation.forks and not environment.is_retry
+        if again:
+            self.retrying_init = True
+        elif self._waiting:
+            self._answer_fault(self._waiting.popleft(), faults.timed_out("", self.config.timeout_s))
         self._failures += 1
-        self.host.log.line(f"an environment was not ready within {limit:g} s", self.config.name, "ERROR")
+        self.host.log.line("an environment was not ready in time", self.config.name, "ERROR")
 
     @property
     def init_limit_s(self) -> float:
-        return self._init_limit
+        """How long an exec'd environment's init may take: Lambda's own limit, then the function's timeout."""
+        return float(self.config.timeout_s) if self.retrying_init else INIT_LIMIT_S
 
     def _launch_for_waiting(self) -> None:
         if not self._waiting:
@@ -252,24 +263,42 @@ class Pool:
                 # The last build failed. Lambda runs init again within the invocation, under the function's timeout.
                 self._build(float(self.config.timeout_s))
             return
-        while len(self._starting) + self._spawning < len(self._waiting) and self._room:
-            self._launch()
+        while (
+            len(self._starting) + self._spawning < len(self._waiting)
+            and self._room
+            and self._current is not None
+            and self._current.takes_requests
+        ):
+            if not self._launch():
+                break
+
+    def launch_more(self) -> None:
+        """The template has served a request, and may have room for another."""
+        self._launch_for_waiting()
 
     @property
     def _room(self) -> bool:
         return len(self.environments) + self._spawning < self.config.concurrency
 
-    def _launch(self) -> None:
+    def _launch(self) -> bool:
         assert self._current is not None
-        if not self._current.forks:
+        generation = self._current
+        if not generation.forks:
             self._spawning += 1
-        self._current.launch()
+        try:
+            generation.launch()
+        except OSError as fault:
+            if not generation.forks:
+                self._spawning -= 1
+            self.host.loop.call_soon(self.launch_failed, generation, faults.sandbox_failure("", str(fault)))
+            return False
+        return True
 
     # --- parked environments ----------------------------------------------------------------------------------------
 
     def _refill_later(self) -> None:
         if self._refill is None and not self._closing:
-            backoff = min(LONGEST_BACKOFF_S, REFILL_DELAY_S * 2**self._failures)
+            backoff = min(LONGEST_BACKOFF_S, REFILL_DELAY_S * 2 ** min(self._failures, 9))
             self._refill = self.host.loop.call_later(backoff, self._refill_now)
 
     def _refill_now(self) -> None:
@@ -278,6 +307,7 @@ class Pool:
             self._refill = None
         if (
             self._current is not None
+            and self._current.takes_requests
             and not self._closing
             and not self._starting
             and not self._spawning

@@ -26,10 +26,12 @@ from lamplighter.host.logs import HostLog, standard_sinks
 from lamplighter.host.pool import Pool
 from lamplighter.host.wakefulness import Wakefulness
 from lamplighter.host.workspace import Workspace, default_base, remove_leftovers
+from lamplighter.sandbox import strays
 from lamplighter.sandbox.cgroups import Hierarchy, own_cgroups
 from lamplighter.sandbox.nest import Nest, keeper_program
 
 _LOOPBACK = ("127.", "::1", "localhost")
+_STRAYS_S = 5.0
 _END_S = 10.0
 """Time for everything to be gone once it has been killed; the kernel needs milliseconds."""
 
@@ -58,6 +60,10 @@ class Host:
             "tmp": "tmpfs" if self.isolated else "none",
             "isolation": "namespace" if self.isolated else "none",
         }
+        self.children: set[int] = set()
+        """Pids of children that somebody here reaps: templates and workers."""
+        self._stray = 0
+        self._sweep: asyncio.TimerHandle | None = None
         self.deadlines = Deadlines(loop)
         self.stay_awake = Wakefulness(loop).stay_awake
         # One thread: building a nest joins namespaces for a moment, and two must not do so in each other's way.
@@ -89,6 +95,16 @@ class Host:
         self.hierarchy.remove()
         self.workspace.close()
 
+    def _reap_strays(self) -> None:
+        """Reap dead children nobody knows. One must be seen twice: a child may be dead before it has been told of."""
+        stray = strays.zombie(self.children)
+        if stray and stray == self._stray:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(stray, os.WNOHANG)
+            stray = strays.zombie(self.children)
+        self._stray = stray
+        self._sweep = self.loop.call_later(0.05 if stray else _STRAYS_S, self._reap_strays)
+
     def progress(self) -> None:
         """Something ended: whoever waits for the end should look again."""
         self._changed.set()
@@ -102,6 +118,7 @@ class Host:
             self.log.line("whoever reaches this address may invoke: there is no authentication yet", level="WARN")
         held = ", ".join(f"{limit}: {how}" for limit, how in self.enforcement.items())
         self.log.line(f"enforcement: {held}", level="WARN" if "none" in self.enforcement.values() else "INFO")
+        self._reap_strays()
         for pool in self.pools.values():
             pool.open()
 
@@ -123,7 +140,8 @@ class Host:
             draining.cancel()
             await self.listener.drain(0.0)
         hurried.cancel()
-        while not hurry.is_set() and any(pool.serving for pool in self.pools.values()):
+        latest = self.loop.time() + longest + _END_S
+        while not hurry.is_set() and any(p.serving for p in self.pools.values()) and self.loop.time() < latest:
             await asyncio.sleep(0.01)  # invocations whose clients have gone
         for pool in self.pools.values():
             pool.close()
@@ -139,7 +157,10 @@ class Host:
         os.close(self._lifeline_end)
         os.close(self.lifeline)
         os.close(self.keeper_program)
-        self.executor.shutdown(wait=True)
+        # Only a nest that does not end keeps the executor busy, and the lifeline has just ended it.
+        self.executor.shutdown(wait=all(pool.empty for pool in self.pools.values()), cancel_futures=True)
+        if self._sweep is not None:
+            self._sweep.cancel()
         self.deadlines.close()
         clean = self.hierarchy.remove() and all(pool.empty for pool in self.pools.values())
         if not clean:

@@ -12,6 +12,7 @@ import os
 import secrets
 import shutil
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 from lamplighter.sandbox import cgroups
@@ -29,8 +30,9 @@ class Workspace:
         (base / "slots").mkdir(mode=0o700, exist_ok=True)
         self.name = f"{os.getpid()}-{secrets.token_hex(4)}"
         self.path = base / self.name
-        self.path.mkdir(mode=0o700)
-        self._lock = _locked(self.path / "lock")
+        with _exclusive(base):
+            self.path.mkdir(mode=0o700)
+            self._lock = _locked(self.path / "lock")
         assert self._lock >= 0, "a fresh directory's lock was taken"
         self._slots: dict[int, int] = {}
 
@@ -75,6 +77,12 @@ def default_base() -> Path:
 
 def remove_leftovers(base: Path, bases: dict[str, str]) -> list[str]:
     """Remove directories and cgroups of hosts that are dead; returns a line for each, for the log."""
+    _make_private(base)
+    with _exclusive(base):
+        return _remove_leftovers(base, bases)
+
+
+def _remove_leftovers(base: Path, bases: dict[str, str]) -> list[str]:
     lines: list[str] = []
     trees = cgroups.stale(bases)
     alive: set[str] = set()
@@ -96,6 +104,17 @@ def remove_leftovers(base: Path, bases: dict[str, str]) -> list[str]:
         if cgroups.remove_stale(paths):
             lines.append(f"removed the cgroups that host {name} left")
     return lines
+
+
+@contextlib.contextmanager
+def _exclusive(base: Path) -> Iterator[None]:
+    """Hold other hosts' comings and goings off: one that is about to lock its new directory must not look dead."""
+    fd = os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
 
 
 def _make_private(path: Path) -> None:

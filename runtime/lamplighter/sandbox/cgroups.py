@@ -15,10 +15,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import signal
 import time
 from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple
+
+from lamplighter.sandbox.native import open_leaf
 
 PERIOD_US = 20_000
 """CFS bandwidth period. Short, so that a throttled function stalls for at most about 20 ms at a time; at Lambda's
@@ -28,6 +31,7 @@ MB_PER_VCPU = 1_769
 PROCESSES = 1_024
 """Processes and threads of one environment (AWS's quotas page)."""
 MIB = 1_048_576
+_CONTROLLERS = {"memory", "cpu", "pids"}
 _PREFIX = "lamplighter-"
 
 
@@ -115,6 +119,9 @@ class Leaf:
     def empty(self) -> bool:
         """Whether no process is left inside."""
         return True
+
+    def kill(self) -> None:
+        """Kill whatever is inside, in whatever namespace."""
 
     def remove(self) -> bool:
         """Remove the directories; false while processes are still leaving."""
@@ -225,6 +232,12 @@ class LeafV1(Leaf):
     def empty(self) -> bool:
         return not any(_read(f"{path}/tasks") for path in self._paths())
 
+    def kill(self) -> None:
+        for path in self._paths():
+            for pid in _read_or(f"{path}/tasks").split():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
+
     def remove(self) -> bool:
         self.close_entrance()
         if self._peak_fd >= 0:
@@ -267,7 +280,7 @@ class LeafV2(Leaf):
     def _open(self) -> Entrance:
         writable = _open_all([f"{self.path}/cgroup.procs"], os.O_WRONLY)
         try:
-            return Entrance(writable, os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+            return Entrance(writable, open_leaf(self.path))
         except OSError:
             os.close(writable[0])
             raise
@@ -290,6 +303,10 @@ class LeafV2(Leaf):
     def empty(self) -> bool:
         return _field(_read(f"{self.path}/cgroup.events"), "populated") == 0
 
+    def kill(self) -> None:
+        with contextlib.suppress(OSError):
+            _write(f"{self.path}/cgroup.kill", "1")  # Linux 5.14
+
     def remove(self) -> bool:
         self.close_entrance()
         if self._peak_fd >= 0:
@@ -310,8 +327,35 @@ class Hierarchy:
         self.bases = {kind: f"{base}/{_PREFIX}{name}" for kind, base in bases.items()}
         for path in self.bases.values():
             os.makedirs(path, exist_ok=True)
+        self._moved_from = ""
         if self.version == 2:
+            self._make_room(bases["unified"])
             _delegate(self.bases["unified"])
+
+    def _make_room(self, base: str) -> None:
+        """Have our own cgroup pass its controllers on, which it may only while it holds no process itself."""
+        if set(_read(f"{base}/cgroup.subtree_control").split()) >= _CONTROLLERS:
+            return
+        try:
+            _delegate(base)
+        except OSError as fault:
+            if fault.errno != errno.EBUSY:
+                raise
+            own = f"{self.bases['unified']}/host"
+            os.makedirs(own, exist_ok=True)
+            _write(f"{own}/cgroup.procs", "0")
+            self._moved_from = base
+            try:
+                _delegate(base)
+            except OSError as still:
+                _write(f"{base}/cgroup.procs", "0")
+                self._moved_from = ""
+                self.remove()
+                raise OSError(
+                    still.errno,
+                    f"the cgroup {base} holds other processes, so it cannot be divided: "
+                    "start the host in a cgroup of its own (systemd-run --scope -p Delegate=yes ...)",
+                ) from still
 
     @property
     def enforcement(self) -> dict[str, str]:
@@ -321,12 +365,16 @@ class Hierarchy:
         names = {"memory": "memory", "cpu": "cpu", "processes": "pids"}
         return {limit: "cgroup1" if kind in self.bases else "none" for limit, kind in names.items()}
 
-    def group(self, name: str) -> None:
-        """Make the directory that a function's leaves will be under."""
+    def group(self, name: str, owner: int = -1) -> None:
+        """Make the directory that a function's leaves will be under; ``owner`` as in :meth:`leaf`."""
         for path in self.bases.values():
             os.makedirs(f"{path}/{name}", exist_ok=True)
         if self.version == 2:
-            _delegate(f"{self.bases['unified']}/{name}")
+            path = f"{self.bases['unified']}/{name}"
+            _delegate(path)
+            if owner >= 0:
+                # The kernel asks for the right to move processes at the common ancestor of both cgroups, too.
+                os.chown(f"{path}/cgroup.procs", owner, -1)
 
     def leaf(self, group: str, name: str, owner: int = -1) -> Leaf:
         """A new leaf; ``owner`` is the host uid that may fork into it (version 2)."""
@@ -345,6 +393,12 @@ class Hierarchy:
 
     def remove(self) -> bool:
         """Remove the whole tree; false if something is still inside."""
+        if self._moved_from:
+            with contextlib.suppress(OSError):
+                _write(f"{self.bases['unified']}/cgroup.subtree_control", "-memory -cpu -pids")
+                _write(f"{self._moved_from}/cgroup.subtree_control", "-memory -cpu -pids")
+                _write(f"{self._moved_from}/cgroup.procs", "0")
+                self._moved_from = ""
         return all([_remove_tree(path) for path in self.bases.values()])
 
 
@@ -440,7 +494,7 @@ class LeafPool:
         self._ready: deque[Leaf] = deque()
         self._leaving: deque[Leaf] = deque()
         self._made = 0
-        hierarchy.group(group)
+        hierarchy.group(group, owner)
 
     def take(self) -> Leaf:
         """A configured leaf with its CPU limit lifted: the launch itself is not the function's to pay for."""
@@ -455,6 +509,7 @@ class LeafPool:
         for _ in range(len(self._leaving)):
             leaf = self._leaving.popleft()
             if not leaf.remove():
+                leaf.kill()
                 self._leaving.append(leaf)
         if len(self._ready) < ready:
             self._ready.append(self._make())

@@ -25,6 +25,15 @@ def raised(record: Any) -> SandboxFault:
     return SandboxFault(code, f"cannot {verb}: {os.strerror(code)}")
 
 
+def open_leaf(path: str) -> int:
+    """A descriptor of a cgroup v2 leaf that can be handed to unprivileged code; see ``ll_open_leaf``."""
+    record = fault()
+    fd = int(lib.ll_open_leaf(os.fsencode(path), record))
+    if fd < 0:
+        raise raised(record)
+    return fd
+
+
 class Process:
     """A process held by its pidfd, so that its pid can never be mistaken for a later one's.
 
@@ -49,6 +58,8 @@ class Process:
         record, code, status = fault(), ffi.new("int *"), ffi.new("int *")
         got = lib.ll_reap(self.pidfd, code, status, record)
         if got < 0:
+            if record.code == errno.ECHILD:
+                return Exit(os.CLD_KILLED, 9)  # it ended before anybody knew it, and was reaped as a stray
             raise raised(record)
         return Exit(code[0], status[0]) if got else None
 

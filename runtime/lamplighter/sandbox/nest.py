@@ -14,14 +14,16 @@ the host's own namespaces, and :attr:`Nest.isolated` is false.
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib.resources
 import os
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Collection, Mapping, Sequence
 
 from lamplighter._sandbox import ffi, lib
-from lamplighter.sandbox import root
+from lamplighter.sandbox import root, strays
 from lamplighter.sandbox.cgroups import Leaf
-from lamplighter.sandbox.native import Process, fault, raised
+from lamplighter.sandbox.native import Process, SandboxFault, fault, raised
 
 ID_COUNT = 65_536
 """Ids mapped into each nest, so that any uid a package's files may have exists inside."""
@@ -150,13 +152,20 @@ class Nest:
                 raise raised(record)
         return Process(process.pid, process.pidfd)
 
-    def end(self) -> None:
-        """Kill everything inside and reap the keeper. Returns when the keeper is gone."""
+    def end(self, known: Collection[int] = (), wait_s: float = 5.0) -> None:
+        """Kill everything inside and reap the keeper; returns when it is gone.
+
+        ``known`` are pids of children that somebody else reaps. Raises :class:`SandboxFault` after ``wait_s``.
+        """
         if self.keeper is None:
             return
         self.keeper.kill()
-        # SIGKILL to process 1 makes the kernel kill the whole namespace before the keeper becomes a zombie.
+        until = time.monotonic() + wait_s
         with contextlib.suppress(ChildProcessError):
-            os.waitpid(self.keeper.pid, 0)
+            while os.waitpid(self.keeper.pid, os.WNOHANG)[0] == 0:
+                if time.monotonic() > until:
+                    raise SandboxFault(errno.ETIMEDOUT, "cannot end a nest: its keeper does not go")
+                time.sleep(0.001)
+                strays.reap(known)
         self.keeper.close()
         self.keeper = None

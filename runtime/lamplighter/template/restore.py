@@ -65,6 +65,16 @@ def copy_tmp(source: int) -> None:
         target = f"/tmp/{entry}"  # noqa: S108 - the sandbox's own
         facts = os.stat(entry, dir_fd=source, follow_symlinks=False)
         if stat.S_ISDIR(facts.st_mode):
-            shutil.copytree(f"{origin}/{entry}", target, symlinks=True)
+            shutil.copytree(f"{origin}/{entry}", target, symlinks=True, ignore=_uncopyable)
         elif stat.S_ISREG(facts.st_mode) or stat.S_ISLNK(facts.st_mode):
             shutil.copy2(f"{origin}/{entry}", target, follow_symlinks=False)
+
+
+def _uncopyable(directory: str, names: list[str]) -> list[str]:
+    """Sockets, FIFOs and devices: they stand for something in the template that a copy would not."""
+    found = []
+    for name in names:
+        mode = os.lstat(f"{directory}/{name}").st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode)):
+            found.append(name)
+    return found

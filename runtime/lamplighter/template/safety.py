@@ -26,12 +26,13 @@ _QUEUES = {
 }
 
 
-def obstacles(own: Collection[int]) -> list[str]:
+def obstacles(own: Collection[int], *, alone: bool) -> list[str]:
     """What in this process a fork would break, one line each; empty if it may be forked.
 
-    ``own`` are descriptors that are the runtime's and no obstacle.
+    ``own`` are descriptors that are the runtime's and no obstacle. ``alone`` says that /proc is this sandbox's own, so
+    that every process in it but the keeper's and this one is init's doing, daemons included.
     """
-    return [*_threads(), *_children(), *_descriptors(own)]
+    return [*_threads(), *(_others() if alone else _children()), *_descriptors(own)]
 
 
 def _threads() -> list[str]:
@@ -58,6 +59,15 @@ def _thread_name(task: int) -> str:
             return file.read().strip()
     except OSError:
         return str(task)
+
+
+def _others() -> list[str]:
+    own = {"1", str(os.getpid())}
+    return [
+        f"process {name}, started by init, is running"
+        for name in os.listdir("/proc")
+        if name.isdigit() and name not in own
+    ]
 
 
 def _children() -> list[str]:

@@ -167,8 +167,7 @@ def send_event(
         len(tenant),
     )
     if large:
-        sock.send(head + strings)
-        _send_body(sock, body)
+        _send_large(sock, head + strings, body)
     else:
         sock.send(b"".join((head, strings, body)))
 
@@ -229,8 +228,7 @@ def send_reply(
     """Worker end: send READY, a result, or an error."""
     name = error_type.encode()
     if _REPLY.size + len(name) + len(body) > MESSAGE_LIMIT:
-        sock.send(_REPLY.pack(kind, flags | LARGE, sequence, len(body), len(name)) + name)
-        _send_body(sock, body)
+        _send_large(sock, _REPLY.pack(kind, flags | LARGE, sequence, len(body), len(name)) + name, body)
     else:
         sock.send(b"".join((_REPLY.pack(kind, flags, sequence, len(body), len(name)), name, body)))
 
@@ -276,12 +274,14 @@ def receive_body(sock: socket.socket, length: int) -> bytes:
             os.close(fd)
 
 
-def _send_body(sock: socket.socket, body: bytes) -> None:
+def _send_large(sock: socket.socket, head: bytes, body: bytes) -> None:
     fd = os.memfd_create("lamplighter-body", os.MFD_CLOEXEC)
     try:
         view = memoryview(body)
         while view:
             view = view[os.write(fd, view) :]
+        # Only now: a header without its body would leave the other end waiting.
+        sock.send(head)
         socket.send_fds(sock, [b"L"], [fd])
     finally:
         os.close(fd)

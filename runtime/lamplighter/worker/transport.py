@@ -90,7 +90,9 @@ class ChannelTransport:
             self._tell_working_set(event)
 
     def _tell_working_set(self, event: Event) -> None:
-        ranges = self._pages.private()[:RANGES_LIMIT] if self._pages is not None else b""
+        ranges = b""
+        with contextlib.suppress(OSError):  # it is only a hint
+            ranges = self._pages.private()[:RANGES_LIMIT] if self._pages is not None else b""
         self._send(WORKING_SET, event.sequence, ranges, "", 0)
 
     def _send(self, kind: int, sequence: int, body: bytes, error_type: str, flags: int) -> None:
