@@ -296,7 +296,10 @@ class Environment:
         if self._invocation is not None:
             self._answer_fault(faults.sandbox_failure(self._invocation.request_id, reason))
         self.pool.host.log.line(f"replacing an environment: {reason}", self.pool.config.name, "WARN")
+        starting = self.state is State.STARTING
         self.end()
+        if starting:
+            self.pool.launch_failed(self.generation, faults.sandbox_failure("", reason))
 
     def _on_channel_closed(self) -> None:
         # It exits, or it has closed the descriptor and lives on. The pidfd tells; but not for ever.

@@ -268,7 +268,10 @@ class Generation:
         if kind == "unsafe":
             self.stage = Stage.UNSAFE
             self.obstacles = [str(one) for one in outcome["obstacles"]] or ["it says that it is not safe to fork"]
-            self._process.kill()  # a thread of its own, often the very obstacle, would keep it alive
+            # What stands in the way of a fork would live on: a thread keeps its process alive, a daemon runs unbounded.
+            if self._nest is not None and self._nest.keeper is not None:
+                self._nest.keeper.kill()
+            self._process.kill()
         else:
             self.stages = timings(outcome["stages"])
             self.stage = Stage.FROZEN
