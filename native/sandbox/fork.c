@@ -174,18 +174,11 @@ static long clone_worker(const struct ll_fork_spec *spec, int *pidfd, int *place
         arguments.cgroup = 0;
         *placed = 0;
     }
-    pid = ll_clone3(&arguments);
+    pid = ll_clone(&arguments);
     if (pid < 0 && arguments.set_tid_size) {
-        arguments.set_tid = arguments.set_tid_size = 0; /* before Linux 5.5, or without the capability */
-        pid = ll_clone3(&arguments);
-    }
-    if (pid < 0 && errno == ENOSYS) {
-        /* Container engines deny clone3 with ENOSYS, because seccomp cannot see its flags. */
-#if defined(__aarch64__)
-        pid = syscall(SYS_clone, (unsigned long)arguments.flags, 0, pidfd, 0, tid);
-#else
-        pid = syscall(SYS_clone, (unsigned long)arguments.flags, 0, pidfd, tid, 0);
-#endif
+        /* Before Linux 5.5, without the capability, or without clone3. */
+        arguments.set_tid = arguments.set_tid_size = 0;
+        pid = ll_clone(&arguments);
     }
     return pid;
 }

@@ -21,7 +21,6 @@
 #include "root.h"
 
 #include <fcntl.h>
-#include <grp.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
@@ -61,13 +60,11 @@ static _Noreturn void become_keeper(const struct ll_nest_spec *spec, int go, int
     struct report report = {.pid = -1};
     char *const argv[] = {"lamplighter-keeper", NULL};
     char *const envp[] = {NULL};
-    sigset_t none;
     char byte;
 
     if (read(go, &byte, 1) != 1) /* the builder failed and has told why */
         _exit(1);
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
+    ll_reset_signals();
     signal(SIGCHLD, SIG_IGN);
     if (chdir("/") < 0)
         ll_fail(&report.fault, "enter the nest's root");
@@ -76,7 +73,8 @@ static _Noreturn void become_keeper(const struct ll_nest_spec *spec, int go, int
     else if (syscall(SYS_setgroups, 0, NULL) < 0 || syscall(SYS_setresgid, 0, 0, 0) < 0
              || syscall(SYS_setresuid, 0, 0, 0) < 0)
         ll_fail(&report.fault, "become the nest's first user");
-    else if (forbid_user_namespaces(), dup2(spec->lifeline_fd, 0) < 0 || syscall(SYS_close_range, 1, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
+    else if (forbid_user_namespaces(), dup2(spec->lifeline_fd, 0) < 0
+             || syscall(SYS_close_range, 1, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
         ll_fail(&report.fault, "close the keeper's descriptors");
     else {
         syscall(SYS_execveat, spec->keeper_fd, "", argv, envp, AT_EMPTY_PATH);
@@ -96,7 +94,7 @@ static int mount_proc(const char *staging, int keeper, struct ll_fault *fault)
     snprintf(target, sizeof target, "%s/proc", staging);
     if (setns(keeper, CLONE_NEWPID) < 0)
         return ll_fail(fault, "join the nest's pid namespace");
-    helper = (pid_t)ll_clone3(&plain);
+    helper = (pid_t)ll_clone(&plain);
     if (helper == 0)
         _exit(mount("proc", target, "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) < 0 ? errno : 0);
     if (helper < 0)
@@ -108,6 +106,14 @@ static int mount_proc(const char *staging, int keeper, struct ll_fault *fault)
         return ll_fail(fault, "mount /proc in the nest");
     }
     return 0;
+}
+
+/* End a keeper that is not to be: left to the host it would be a zombie that nobody waits for. */
+static int abandon(pid_t keeper)
+{
+    kill(keeper, SIGKILL);
+    waitpid(keeper, NULL, 0);
+    return -1;
 }
 
 /* Runs in the builder; returns the keeper's pid. */
@@ -128,7 +134,7 @@ static int build(const struct ll_nest_spec *spec, struct ll_fault *fault)
     if (pipe2(go, O_CLOEXEC) < 0 || pipe2(status, O_CLOEXEC) < 0)
         return ll_fail(fault, "make the keeper's pipes");
     arguments.pidfd = (uint64_t)(uintptr_t)&keeper;
-    pid = (pid_t)ll_clone3(&arguments);
+    pid = (pid_t)ll_clone(&arguments);
     if (pid < 0)
         return ll_fail(fault, "clone into new user and pid namespaces");
     if (pid == 0) {
@@ -137,18 +143,16 @@ static int build(const struct ll_nest_spec *spec, struct ll_fault *fault)
     }
     close(status[1]);
     if (ll_write_id_maps(procfs, pid, from_zero, spec->first_id, spec->id_count, fault) < 0
-        || mount_proc(spec->staging, keeper, fault) < 0 || ll_root_enter(spec->staging, fault) < 0) {
-        kill(pid, SIGKILL);
-        waitpid(pid, NULL, 0);
-        return -1;
+        || mount_proc(spec->staging, keeper, fault) < 0 || ll_root_enter(spec->staging, fault) < 0)
+        return abandon(pid);
+    if (write(go[1], "g", 1) != 1) {
+        ll_fail(fault, "start the keeper");
+        return abandon(pid);
     }
-    if (write(go[1], "g", 1) != 1)
-        return ll_fail(fault, "start the keeper");
     got = read(status[0], &report, sizeof report); /* end of file: execve closed it */
     if (got == (ssize_t)sizeof report) {
         *fault = report.fault;
-        waitpid(pid, NULL, 0);
-        return -1;
+        return abandon(pid);
     }
     return pid;
 }
@@ -158,6 +162,7 @@ int ll_nest_create(const struct ll_nest_spec *spec, struct ll_process *keeper, s
     struct ll_clone_args arguments = {.flags = CLONE_NEWNS, .exit_signal = SIGCHLD};
     struct report report = {.pid = -1};
     int pipes[2];
+    sigset_t before;
     pid_t builder;
     ssize_t got;
 
@@ -169,14 +174,18 @@ int ll_nest_create(const struct ll_nest_spec *spec, struct ll_process *keeper, s
         return ll_fail(fault, "make a pipe");
     SCOPED_FD in = pipes[0];
     SCOPED_FD out = pipes[1];
-    builder = (pid_t)ll_clone3(&arguments);
+    ll_block_signals(&before);
+    builder = (pid_t)ll_clone(&arguments);
     if (builder == 0) {
         report.pid = build(spec, &report.fault);
         tell(out, &report);
         _exit(0);
     }
     if (builder < 0)
-        return ll_fail(fault, "clone into a new mount namespace");
+        ll_fail(fault, "clone into a new mount namespace");
+    sigprocmask(SIG_SETMASK, &before, NULL);
+    if (builder < 0)
+        return -1;
     close(out);
     out = -1;
     do
@@ -195,7 +204,9 @@ int ll_nest_create(const struct ll_nest_spec *spec, struct ll_process *keeper, s
     }
     keeper->pid = report.pid;
     keeper->pidfd = ll_pidfd_open(report.pid);
-    if (keeper->pidfd < 0)
-        return ll_fail(fault, "open the keeper's pidfd");
+    if (keeper->pidfd < 0) {
+        ll_fail(fault, "open the keeper's pidfd");
+        return abandon(report.pid);
+    }
     return 0;
 }

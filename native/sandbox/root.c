@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -97,9 +98,10 @@ static int owner_map(const struct ll_nest_spec *spec, const struct stat *owner, 
     const unsigned inside[2] = {owner->st_uid, owner->st_gid};
     char path[64];
     int namespace = -1;
-    pid_t child = (pid_t)ll_clone3(&arguments);
+    pid_t child = (pid_t)ll_clone(&arguments);
 
     if (child == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
         for (;;)
             pause();
     }

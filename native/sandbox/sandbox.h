@@ -53,6 +53,7 @@ int ll_nest_create(const struct ll_nest_spec *spec, struct ll_process *keeper, s
 struct ll_spawn_spec {
     int nest;     /* pidfd of the keeper; -1 starts the process in the host's own namespaces */
     unsigned uid; /* inside uid and gid; ignored without a nest */
+    int forks;    /* keep CAP_SYS_ADMIN over the nest's own namespaces: what forking isolated workers takes */
     const char *path;
     char *const *argv;
     char *const *envp;
@@ -65,8 +66,8 @@ struct ll_spawn_spec {
     unsigned long files; /* RLIMIT_NOFILE */
 };
 
-/* Start a program inside a nest, unprivileged but for CAP_SYS_ADMIN over the nest's own namespaces (with which the
- * template forks isolated workers, and which is no power over anything outside). Returns once execve has succeeded. */
+/* Start a program inside a nest, unprivileged; the capability that `forks` leaves it is no power over anything outside.
+ * Returns once execve has succeeded. */
 int ll_spawn(const struct ll_spawn_spec *spec, struct ll_process *process, struct ll_fault *fault);
 
 struct ll_range {

@@ -5,7 +5,6 @@
 #include "kernel.h"
 
 #include <fcntl.h>
-#include <grp.h>
 #include <linux/capability.h>
 #include <stdio.h>
 #include <string.h>
@@ -28,15 +27,15 @@ static int place(const struct ll_spawn_spec *spec, struct ll_fault *fault)
     return 0;
 }
 
-/* Become the sandbox's user, keeping CAP_SYS_ADMIN over the nest alone, through execve (hence ambient). */
-static int drop_privileges(unsigned user, struct ll_fault *fault)
+/* Become the sandbox's user; a process that forks keeps CAP_SYS_ADMIN over the nest, through execve (hence ambient). */
+static int drop_privileges(unsigned user, int forks, struct ll_fault *fault)
 {
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
     struct __user_cap_data_struct data[2];
-    const unsigned kept = 1U << CAP_SYS_ADMIN;
+    const unsigned kept = forks ? 1U << CAP_SYS_ADMIN : 0;
 
     for (int capability = 0; capability <= 63; capability++) {
-        if (capability != CAP_SYS_ADMIN && prctl(PR_CAPBSET_DROP, capability) < 0 && errno != EINVAL)
+        if (!(forks && capability == CAP_SYS_ADMIN) && prctl(PR_CAPBSET_DROP, capability) < 0 && errno != EINVAL)
             return ll_fail(fault, "drop capability %d", capability);
     }
     if (prctl(PR_SET_KEEPCAPS, 1) < 0)
@@ -49,7 +48,7 @@ static int drop_privileges(unsigned user, struct ll_fault *fault)
     data[0].effective = data[0].permitted = data[0].inheritable = kept;
     if (syscall(SYS_capset, &header, data) < 0)
         return ll_fail(fault, "drop all capabilities but one");
-    if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_SYS_ADMIN, 0, 0) < 0)
+    if (forks && prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_SYS_ADMIN, 0, 0) < 0)
         return ll_fail(fault, "make the capability ambient");
     return 0;
 }
@@ -97,27 +96,27 @@ static int limit(int resource, unsigned long value, const char *name, struct ll_
 
 static int run(const struct ll_spawn_spec *spec, struct ll_fault *fault)
 {
-    sigset_t none;
+    int nest = -1;
 
+    ll_reset_signals();
     if (place(spec, fault) < 0)
         return -1;
+    if (spec->nest >= 0) {
+        /* Out of the way of the numbers that the program's own descriptors get. */
+        nest = fcntl(spec->nest, F_DUPFD_CLOEXEC, FIRST_FREE_FD);
+        if (nest < 0)
+            return ll_fail(fault, "move the nest's pidfd");
+    }
     /* Away from the host's terminal: its Ctrl-C is the host's to handle. */
     if (setsid() < 0)
         return ll_fail(fault, "start a session");
-    for (int number = 1; number < NSIG; number++)
-        signal(number, SIG_DFL); /* an ignored signal would stay ignored through execve */
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
     if (arrange_descriptors(spec, fault) < 0)
         return -1;
-    if (spec->nest >= 0) {
-        /* arrange_descriptors marked it close-on-exec, it is still open */
-        if (setns(spec->nest, CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWIPC) < 0)
-            return ll_fail(fault, "join the nest");
-    }
+    if (nest >= 0 && setns(nest, CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWIPC) < 0)
+        return ll_fail(fault, "join the nest");
     if (limit(RLIMIT_NOFILE, spec->files, "NOFILE", fault) < 0 || limit(RLIMIT_CORE, 0, "CORE", fault) < 0)
         return -1;
-    if (spec->nest >= 0 && drop_privileges(spec->uid, fault) < 0)
+    if (spec->nest >= 0 && drop_privileges(spec->uid, spec->forks, fault) < 0)
         return -1;
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
         return ll_fail(fault, "set no_new_privs");
@@ -127,11 +126,18 @@ static int run(const struct ll_spawn_spec *spec, struct ll_fault *fault)
     return ll_fail(fault, "execute %s", spec->path);
 }
 
+static void reap(pid_t pid)
+{
+    while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+        ;
+}
+
 int ll_spawn(const struct ll_spawn_spec *spec, struct ll_process *process, struct ll_fault *fault)
 {
     struct ll_clone_args arguments = {.flags = CLONE_PIDFD, .exit_signal = SIGCHLD};
     struct ll_fault failure;
     int pidfd = -1, pipes[2];
+    sigset_t before;
     ssize_t got;
     pid_t pid;
     SCOPED_FD own = -1;
@@ -156,11 +162,12 @@ int ll_spawn(const struct ll_spawn_spec *spec, struct ll_process *process, struc
         if (setns(spec->nest, CLONE_NEWPID) < 0)
             return ll_fail(fault, "join the nest's pid namespace");
     }
-    pid = (pid_t)ll_clone3(&arguments);
+    ll_block_signals(&before);
+    pid = (pid_t)ll_clone(&arguments);
     if (pid < 0 && spec->cgroup2 >= 0) {
         arguments.flags &= ~CLONE_INTO_CGROUP;
         arguments.cgroup = 0;
-        pid = (pid_t)ll_clone3(&arguments);
+        pid = (pid_t)ll_clone(&arguments);
     }
     if (pid == 0) {
         struct ll_spawn_spec mine = *spec;
@@ -175,11 +182,12 @@ int ll_spawn(const struct ll_spawn_spec *spec, struct ll_process *process, struc
     }
     if (pid < 0)
         ll_fail(fault, "clone a process for %s", spec->path);
+    sigprocmask(SIG_SETMASK, &before, NULL);
     if (own >= 0 && setns(own, CLONE_NEWPID) < 0) {
         ll_fail(fault, "return to the host's pid namespace");
         if (pid >= 0) {
             kill(pid, SIGKILL);
-            waitpid(pid, NULL, 0);
+            reap(pid);
             close(pidfd);
         }
         return -1;
@@ -192,7 +200,7 @@ int ll_spawn(const struct ll_spawn_spec *spec, struct ll_process *process, struc
         got = read(in, &failure, sizeof failure);
     while (got < 0 && errno == EINTR);
     if (got == (ssize_t)sizeof failure) {
-        waitpid(pid, NULL, 0);
+        reap(pid);
         close(pidfd);
         *fault = failure;
         errno = fault->code;

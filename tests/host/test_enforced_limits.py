@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.host.serving import RUNS, needs, needs_root, serving, serving_many, wait_for
+from tests.host.serving import RUNS, needs, needs_root, serving, serving_many
 
 MIB = 1_048_576
 
@@ -22,7 +22,7 @@ def test_the_templates_memory_counts_towards_the_functions(tmp_path: Path) -> No
 
 @needs("memory")
 def test_max_memory_used_is_of_the_invocations_own_environment_and_starts_anew_with_the_next(tmp_path: Path) -> None:
-    with serving(tmp_path, RUNS, "--memory", "512") as host:
+    with serving(tmp_path, RUNS, "--memory", "512", "--concurrency", "1") as host:
         high = host.run(f"bytearray({200 * MIB})")
         assert 200 <= int(high.report["Max Memory Used"].removesuffix(" MB")) <= 260
         host.run("import os; os._exit(0)")
@@ -98,12 +98,10 @@ except BlockingIOError:
 result = count
 """
     functions: dict[str, dict[str, object]] = {
-        "bomb": {"source": RUNS, "memory_mb": 3008, "timeout_s": 60},
+        "bomb": {"source": RUNS, "memory_mb": 3008, "timeout_s": 60, "concurrency": 1},
         "other": {"source": RUNS, "memory_mb": 512},
     }
     with serving_many(tmp_path, functions) as host:
-        host.run("", function="bomb")
-        wait_for(lambda: host.facts("bomb")["idle"] == 1, "the environment to be idle")
         count = host.run(bomb, function="bomb").value
         assert 1020 <= count <= 1023  # the worker itself and its namespace's first process count as well
         assert host.run("result = 'unharmed'", function="other").value == "unharmed"
@@ -168,7 +166,8 @@ except OSError as fault:
 os.unlink("/tmp/fill")
 result = [size, name, written]
 """
-    with serving(tmp_path, RUNS, "--memory", "1769", "--ephemeral-storage", "600", "--timeout", "30") as host:
+    options = ("--memory", "1769", "--ephemeral-storage", "600", "--timeout", "30", "--concurrency", "1")
+    with serving(tmp_path, RUNS, *options) as host:
         size, name, written = host.run(code).value
         assert size == 600 * MIB
         assert name == "ENOSPC"

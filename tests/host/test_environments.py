@@ -61,7 +61,7 @@ with open("/tmp/calls", "a") as file:
     file.write("x")
 result = [kept["calls"], os.path.getsize("/tmp/calls"), os.getpid()]
 """
-    with serving(tmp_path, RUNS) as host:
+    with serving(tmp_path, RUNS, "--concurrency", "1") as host:
         first = [host.run(count).value for _ in range(3)]
         assert [one[:2] for one in first] == [[1, 1], [2, 2], [3, 3]]
         assert len({pid for _, _, pid in first}) == 1
@@ -72,7 +72,7 @@ result = [kept["calls"], os.path.getsize("/tmp/calls"), os.getpid()]
 
 
 def test_an_environment_that_failed_in_its_handler_is_used_again(tmp_path: Path) -> None:
-    with serving(tmp_path, RUNS) as host:
+    with serving(tmp_path, RUNS, "--concurrency", "1") as host:
         host.run("kept['mark'] = 1; raise ValueError('the very first invocation')")
         assert [host.run("result = kept.get('mark')").value for _ in range(4)] == [1, 1, 1, 1]
         assert "replacing" not in host.errors.text
@@ -126,7 +126,7 @@ def test_as_many_environments_are_parked_as_were_asked_for_and_refilled_when_use
             wait_for(lambda: host.facts()["parked"] == 3, "three parked ones in their place")
             open_gate(host, "a")
             assert {one.result().value for one in running} == parked
-        assert host.facts()["idle"] == 3
+        wait_for(lambda: host.facts()["idle"] == 3, "the three at rest")
 
 
 def test_with_none_parked_there_is_no_environment_before_the_first_invocation(tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ result = child.pid
     def children(host: Serving) -> list[int]:
         return [pid for pid in host.pids_by_depth(3).values() if b"sleep" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
-    with serving(tmp_path, RUNS) as host:
+    with serving(tmp_path, RUNS, "--concurrency", "1") as host:
         host.run(start).value  # noqa: B018 - it must have succeeded
         assert len(children(host)) == 1
         host.run("import os; os._exit(0)")

@@ -18,6 +18,7 @@ UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     options = ("--memory", "512", "--timeout", "10", "--env", "AB=c")
     with serving(tmp_path_factory.mktemp("logs"), RUNS, *options) as host:
+        host.settle()
         yield host
 
 

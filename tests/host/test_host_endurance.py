@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -92,4 +93,4 @@ def test_300_mixed_invocations_get_one_answer_each_and_leak_nothing(tmp_path: Pa
 
 
 def directories(roots: list[str]) -> int:
-    return sum(1 for root in roots for path in Path(root).rglob("*") if path.is_dir())
+    return sum(len(names) for root in roots for _, names, _ in os.walk(root))  # which does not mind one that goes

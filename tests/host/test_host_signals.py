@@ -158,9 +158,8 @@ def test_many_sighups_leave_one_template_and_the_last_code(tmp_path: Path) -> No
 @needs_root
 def test_a_killed_template_is_rebuilt_while_its_environments_serve_on(tmp_path: Path) -> None:
     with serving(tmp_path, RUNS, "--parked", "2") as host:
-        parked = set(host.pids_by_depth(3))
-        warm = host.run("import os; kept['mark'] = 1; result = os.getpid()").value
-        assert warm in parked
+        host.settle()
+        host.run("kept['mark'] = 1")
         template = host.template()
         os.kill(template, signal.SIGKILL)
         assert host.run("result = kept.get('mark')").value == 1
@@ -194,7 +193,7 @@ def test_a_killed_host_takes_everything_with_it_and_the_next_one_cleans_up(tmp_p
         threading.Thread(target=swallow, args=(first, "import time; time.sleep(60)"), daemon=True).start()
         wait_for(lambda: first.facts()["busy"] == 1, "an invocation that runs")
         members = first.tree()
-        assert len(members) >= 9  # the host; a template; two workers at least; a keeper for each of these; the sleeper
+        assert len(members) >= 8  # the host; a template and two workers at least, with a keeper each; the sleeper
         assert all(running_of(process) for process in members)
         kinds = {line.split()[0] for line in first.left()}
         assert {"directory", "process"} <= kinds

@@ -63,6 +63,7 @@ def attempts(host_pid, host_file):
         "uncover /proc": _tried(lambda: _libc.umount2(b"/proc", 2)),
         "uncover /": _tried(lambda: _libc.umount2(b"/", 2)),
         "make a raw socket": _tried(lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, 1)),
+        "make a user namespace": _tried(lambda: _libc.unshare(0x10000000)),
         "set the clock": _tried(lambda: __import__("time").clock_settime(0, 0)),
         "reboot": _tried(lambda: _libc.reboot(0x89ABCDEF)),  # the magic of "ctrl-alt-del by a signal", harmless
         "raise a limit": _tried(lambda: __import__("resource").setrlimit(7, (4096, 4096))),
@@ -125,6 +126,8 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
         "neighbour": {"source": RUNS, "memory_mb": 512},
     }
     with serving_many(directory, functions) as host:
+        host.settle("tries")
+        host.settle("neighbour")
         yield host
 
 

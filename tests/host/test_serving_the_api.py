@@ -35,6 +35,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     place = ("--region", "eu-west-3", "--account", "210987654321")
     secret = {"LAMPLIGHTER_TEST_SECRET": "of the host", "AWS_SECRET_ACCESS_KEY": "of the host as well"}
     with serving(tmp_path_factory.mktemp("api"), RUNS, *options, *place, variables=secret) as host:
+        host.settle()
         yield host
 
 

@@ -252,6 +252,7 @@ class Environment:
         if self.generation.learning is self and self.state is State.BUSY and self.deadline == 0.0:
             # It has one thing more to say, and is not to be ended before, nor asked.
             self.limit_start(_LEARNING_S)
+            self.pool.learning(self)
             return
         self.deadline = 0.0
         self.state = State.IDLE

@@ -70,10 +70,12 @@ class Stage(enum.Enum):
 class Generation:
     """``pool.built`` or ``pool.build_failed`` is called once; afterwards :meth:`launch` works until it is retired."""
 
-    def __init__(self, pool: Pool, number: int, *, reload: bool) -> None:
+    def __init__(self, pool: Pool, number: int, *, reload: bool, is_retry: bool) -> None:
         self.pool = pool
         self.reload = reload
         """Whether it is built for newer code, and so takes the place of all others once it is ready."""
+        self.is_retry = is_retry
+        """Whether its init runs within an invocation, because an earlier one failed."""
         self.superseded = False
         """Newer code has taken this one's place: its environments serve no further invocation."""
         self.stage = Stage.BUILDING
@@ -207,7 +209,7 @@ class Generation:
                 file.write(json.dumps(order).encode())
             fds = [null, log_write, log_write, sock, nest.program, nest.lifeline, memfd]
             argv = [sys.executable, "-u", "-m", "lamplighter.host.process"]
-            process = nest.spawn(argv, variables, task_root, fds, leaf)
+            process = nest.spawn(argv, variables, task_root, fds, leaf, forks=mode == "template")
         except BaseException:
             os.close(log_read)
             raise

@@ -16,6 +16,8 @@ GATHER_S = 0.02
 """Seconds from the first block to its writing."""
 QUEUE_BYTES = 4 * 1_048_576
 """Bytes that may wait for a slow reader."""
+RESERVE_BYTES = 1_048_576
+"""Room beyond that for the platform's own lines: what a function wrote may be lost, not that it ran."""
 
 
 class Sink:
@@ -38,10 +40,10 @@ class Sink:
         self._thread = threading.Thread(target=self._run, name="log-sink", daemon=True)
         self._thread.start()
 
-    def write(self, block: bytes) -> None:
-        """Queue a block; never blocks."""
+    def write(self, block: bytes, *, reserved: bool = False) -> None:
+        """Queue a block; never blocks. ``reserved`` blocks still fit when function output has filled the queue."""
         with self._lock:
-            if self._waiting + len(block) > QUEUE_BYTES:
+            if self._waiting + len(block) > QUEUE_BYTES + (RESERVE_BYTES if reserved else 0):
                 self._dropped_bytes += len(block)
                 self._dropped_blocks += 1
                 return
@@ -109,7 +111,7 @@ class HostLog:
             text = json.dumps(record)
         else:
             text = f"{stamp} lamplighter{f'[{function}]' if function else ''}: {message}"
-        self._sink.write(text.encode(errors="replace") + b"\n")
+        self._sink.write(text.encode(errors="replace") + b"\n", reserved=True)
 
 
 def standard_sinks() -> tuple[Sink, Sink]:

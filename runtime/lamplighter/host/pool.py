@@ -55,6 +55,8 @@ class Pool:
         self._waiting: deque[Invocation] = deque()
         self._starting: set[Environment] = set()
         self._busy: set[Environment] = set()
+        self._learning: set[Environment] = set()
+        """Environments that have answered, and serve again once they have told what they learned."""
         self._spawning = 0
         """Environments on their way that are no objects yet: exec takes its time in the executor."""
         self._failures = 0
@@ -126,7 +128,7 @@ class Pool:
             "template": stage,
             "init_ms": round(current.init_ms, 3) if current else None,
             "parked": len(self._parked),
-            "idle": len(self._idle),
+            "idle": len(self._idle) + len(self._learning),
             "busy": len(self._busy),
             "starting": len(self._starting) + self._spawning,
             "waiting": len(self._waiting),
@@ -169,8 +171,14 @@ class Pool:
         self.invocations += 1
         self.typical_s += (elapsed_s - self.typical_s) / 8
 
+    def learning(self, environment: Environment) -> None:
+        """An environment has answered, and needs a few milliseconds more before it is free."""
+        self._busy.discard(environment)
+        self._learning.add(environment)
+
     def free(self, environment: Environment) -> None:
         """An environment has answered and could serve again."""
+        self._learning.discard(environment)
         if self.config.fresh_per_invocation or environment.generation.superseded:
             environment.end()
             return
@@ -208,6 +216,7 @@ class Pool:
     def leaving(self, environment: Environment) -> None:
         """An environment can no longer serve: called once, some time before it is gone."""
         self._starting.discard(environment)
+        self._learning.discard(environment)
         self._busy.discard(environment)
         if environment in self._idle:
             self._idle.remove(environment)
@@ -261,10 +270,10 @@ class Pool:
         if self._current is None:
             if self._building is None and self._rebuild is None:
                 # The last build failed. Lambda runs init again within the invocation, under the function's timeout.
-                self._build(float(self.config.timeout_s))
+                self._build(float(self.config.timeout_s), is_retry=True)
             return
         while (
-            len(self._starting) + self._spawning < len(self._waiting)
+            len(self._starting) + len(self._learning) + self._spawning < len(self._waiting)
             and self._room
             and self._current is not None
             and self._current.takes_requests
@@ -327,12 +336,12 @@ class Pool:
 
     # --- generations ------------------------------------------------------------------------------------------------
 
-    def _build(self, limit_s: float, *, reload: bool = False) -> None:
+    def _build(self, limit_s: float, *, reload: bool = False, is_retry: bool = False) -> None:
         if self._rebuild is not None:
             self._rebuild.cancel()
             self._rebuild = None
         self._numbers += 1
-        generation = Generation(self, self._numbers, reload=reload)
+        generation = Generation(self, self._numbers, reload=reload, is_retry=is_retry)
         self._generations.add(generation)
         self._building = generation
         generation.build(limit_s)
@@ -366,6 +375,10 @@ class Pool:
         self._building = None
         if not self._closing:
             self.host.log.line(f"no template: {reason}", self.config.name, "ERROR")
+            if fault.status == "timeout" and self._waiting and self._current is None and not generation.is_retry:
+                # Lambda runs an init that took too long again, within the invocation and under the function's timeout.
+                self._build(float(self.config.timeout_s), is_retry=True)
+                return
         if self._current is None:
             while self._waiting:
                 self._answer_fault(self._waiting.popleft(), fault)

@@ -102,7 +102,7 @@ def _run_template(order: dict[str, Any], control: socket.socket, began: float) -
         sys.exit(BEFORE_SNAPSHOT_EXIT)
     at = stage("hooks", at)
     # After the hooks: closing connections is what they are for.
-    found = safety.obstacles(frozenset((0, 1, 2, CONTROL, PROGRAM, LIFELINE)), alone=order["isolated"])
+    found = safety.lasting_obstacles(frozenset((0, 1, 2, CONTROL, PROGRAM, LIFELINE)), alone=order["isolated"])
     if found:
         _say(control, {"outcome": "unsafe", "obstacles": found})
         return

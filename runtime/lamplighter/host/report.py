@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 import orjson
 
+from lamplighter.host.logs import Sink
+
 TAIL_BYTES = 4_096
 """Of the log, in ``X-Amz-Log-Result`` (AWS's Invoke reference: the last 4 KB)."""
 BLOCK_BYTES = 65_536
@@ -66,7 +68,7 @@ class InvocationLog:
 
     __slots__ = ("_blocks", "_function", "_json", "_partial", "_request_id", "_sink", "_size", "_stream", "_tail")
 
-    def __init__(self, sink: object, function: str, stream: str, form: str) -> None:
+    def __init__(self, sink: Sink, function: str, stream: str, form: str) -> None:
         self._sink = sink
         self._function = function
         self._stream = stream
@@ -101,8 +103,10 @@ class InvocationLog:
             self._line(partial + b"\n", "function")
         request_id = self._request_id
         text = f"END RequestId: {request_id}\n{report_line(request_id, facts)}".encode()
+        if self._size > TAIL_BYTES:
+            self.flush()  # much output may be dropped for a slow reader, and must not take these lines with it
         self._line(text, "platform.report")
-        self.flush()
+        self.flush(reserved=True)
 
     def tail(self) -> bytes:
         """The invocation's last 4 KiB, base64."""
@@ -113,12 +117,12 @@ class InvocationLog:
         """Whether output waits that :meth:`flush` would write."""
         return bool(self._blocks)
 
-    def flush(self) -> None:
+    def flush(self, *, reserved: bool = False) -> None:
         if self._blocks:
             data = b"".join(self._blocks) if len(self._blocks) > 1 else self._blocks[0]
             self._blocks.clear()
             self._size = 0
-            self._sink.write(data)  # type: ignore[attr-defined]
+            self._sink.write(data, reserved=reserved)
 
     def close(self) -> None:
         """The environment is gone: whatever it still had to say is written."""

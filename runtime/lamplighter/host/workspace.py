@@ -90,7 +90,10 @@ def _remove_leftovers(base: Path, bases: dict[str, str]) -> list[str]:
         for path in sorted(base.iterdir()):
             if path.name == "slots" or not path.is_dir():
                 continue
-            lock = _locked(path / "lock")
+            try:
+                lock = _locked(path / "lock")
+            except FileNotFoundError:
+                continue  # its host has just removed it
             if lock < 0:
                 alive.add(path.name)
                 continue

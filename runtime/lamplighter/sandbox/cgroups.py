@@ -110,7 +110,10 @@ class Leaf:
         return 0
 
     def oom_kills(self) -> int:
-        """Processes the kernel has killed for this leaf's limit since :meth:`configure`."""
+        """Processes the kernel has killed for this leaf's limit since :meth:`configure`.
+
+        Version 2, which kills all that is inside together, counts the one that it chose twice.
+        """
         return 0
 
     def usage(self) -> Usage:
@@ -129,7 +132,8 @@ class Leaf:
 
 
 def _read(path: str) -> str:
-    with open(path, encoding="ascii") as file:
+    # Paths in it are the kernel's bytes, as any path in this process is.
+    with open(path, encoding="utf-8", errors="surrogateescape") as file:
         return file.read()
 
 
@@ -257,8 +261,10 @@ class LeafV2(Leaf):
             # CLONE_INTO_CGROUP checks the caller, an unprivileged template: it may move processes, not limits.
             os.chown(f"{path}/cgroup.procs", owner, -1)
         self._peak_fd = -1
-        with contextlib.suppress(OSError):  # memory.peak: Linux 5.19; resettable through the same descriptor since 6.12
-            self._peak_fd = os.open(f"{path}/memory.peak", os.O_RDWR | os.O_CLOEXEC)
+        for flags in (os.O_RDWR, os.O_RDONLY):  # memory.peak: Linux 5.19; writing to it resets it since 6.12
+            with contextlib.suppress(OSError):
+                self._peak_fd = os.open(f"{path}/memory.peak", flags | os.O_CLOEXEC)
+                break
         self._oom_before = 0
 
     def configure(self, limits: Limits) -> None:
@@ -280,7 +286,10 @@ class LeafV2(Leaf):
     def _open(self) -> Entrance:
         writable = _open_all([f"{self.path}/cgroup.procs"], os.O_WRONLY)
         try:
-            return Entrance(writable, open_leaf(self.path))
+            if os.geteuid() == 0:
+                return Entrance(writable, open_leaf(self.path))
+            # Detaching a mount is root's to do. Nobody is isolated here, so the way up from it is open anyway.
+            return Entrance(writable, os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
         except OSError:
             os.close(writable[0])
             raise
@@ -407,10 +416,11 @@ def _delegate(path: str) -> None:
 
 
 def _remove_tree(path: str) -> bool:
-    if not os.path.isdir(path):
+    try:
+        with os.scandir(path) as entries:
+            children = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except FileNotFoundError:  # another host tidies up as well
         return True
-    with os.scandir(path) as entries:
-        children = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
     return all([_remove_tree(child) for child in children]) and _rmdir(path)
 
 
@@ -449,7 +459,9 @@ def own_cgroups() -> dict[str, str]:
 def _inside(mount: tuple[str, str], path: str) -> str:
     """Where cgroup ``path`` appears below a mount point that shows the hierarchy from ``root`` on."""
     point, root = mount
-    if root != "/" and path.startswith(root):
+    if root != "/":
+        if path != root and not path.startswith(root + "/"):
+            return ""
         path = path[len(root) :]
     base = f"{point}/{path.strip('/')}".rstrip("/")
     return base if os.path.isdir(base) else ""

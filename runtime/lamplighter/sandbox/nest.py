@@ -116,9 +116,18 @@ class Nest:
         return ""
 
     def spawn(
-        self, argv: Sequence[str], environment: Mapping[str, str], directory: str, fds: Sequence[int], leaf: Leaf
+        self,
+        argv: Sequence[str],
+        environment: Mapping[str, str],
+        directory: str,
+        fds: Sequence[int],
+        leaf: Leaf,
+        *,
+        forks: bool,
     ) -> Process:
         """Start ``argv`` inside, in ``leaf``, with ``fds`` as its descriptors 0, 1, 2, … and no others.
+
+        ``forks``: it is a template, and keeps the one capability that forking isolated workers takes.
 
         Returns once the program has been executed. The process is a child of ours. Raises :class:`SandboxFault`.
         """
@@ -135,6 +144,7 @@ class Nest:
                 {
                     "nest": self.keeper.pidfd if self.keeper else -1,
                     "uid": root.USER,
+                    "forks": forks,
                     "path": arguments[0],
                     "argv": argument_array,
                     "envp": variable_array,

@@ -61,7 +61,8 @@ def copy_tmp(source: int) -> None:
     import shutil  # noqa: PLC0415 - only functions that leave something there pay for it
 
     origin = f"/proc/self/fd/{source}"
-    for entry in os.listdir(source):
+    # By name: listing the descriptor itself would move a position that all workers share, and skip what another reads.
+    for entry in os.listdir(origin):
         target = f"/tmp/{entry}"  # noqa: S108 - the sandbox's own
         facts = os.stat(entry, dir_fd=source, follow_symlinks=False)
         if stat.S_ISDIR(facts.st_mode):

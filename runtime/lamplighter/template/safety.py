@@ -1,8 +1,9 @@
 """Fork safety: what an initialised process holds that a copy of it cannot have, or would wrongly share.
 
 Threads do not exist in a forked child, and whatever they were doing is left half done. A socket, pipe or queue of the
-kernel's is one object after a fork: two workers on one database connection read each other's answers. Files open for
-reading only are no obstacle, since each worker reopens them (:mod:`lamplighter.template.restore`).
+kernel's is one object after a fork: two workers on one database connection read each other's answers. So is memory
+that is mapped to be shared. Files open for reading only are no obstacle, since each worker reopens them
+(:mod:`lamplighter.template.restore`).
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ import fcntl
 import os
 import stat
 import sys
+import time
 from collections.abc import Collection
 
+_SETTLE_S = 0.05
 _QUEUES = {
     "anon_inode:[eventfd]": "an eventfd",
     "anon_inode:[eventpoll]": "an epoll instance",
@@ -26,13 +29,25 @@ _QUEUES = {
 }
 
 
+def lasting_obstacles(own: Collection[int], *, alone: bool) -> list[str]:
+    """:func:`obstacles` that are still there after :data:`_SETTLE_S`.
+
+    A thread that has been joined leaves /proc a moment after ``join`` returns, and a process that was killed takes a
+    moment to die: a before-snapshot hook that ends them just before the check has done its part.
+    """
+    until = time.monotonic() + _SETTLE_S
+    while (found := obstacles(own, alone=alone)) and time.monotonic() < until:
+        time.sleep(0.005)
+    return found
+
+
 def obstacles(own: Collection[int], *, alone: bool) -> list[str]:
     """What in this process a fork would break, one line each; empty if it may be forked.
 
     ``own`` are descriptors that are the runtime's and no obstacle. ``alone`` says that /proc is this sandbox's own, so
     that every process in it but the keeper's and this one is init's doing, daemons included.
     """
-    return [*_threads(), *(_others() if alone else _children()), *_descriptors(own)]
+    return [*_threads(), *(_others() if alone else _children()), *_shared_memory(), *_descriptors(own)]
 
 
 def _threads() -> list[str]:
@@ -77,6 +92,17 @@ def _children() -> list[str]:
             with open(f"/proc/self/task/{task}/children", encoding="ascii") as file:
                 children += file.read().split()
     return [f"child process {child} is running" for child in children]
+
+
+def _shared_memory() -> list[str]:
+    found = []
+    with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
+        for line in maps:
+            area, permissions, _, _, _, *name = line.split(None, 5)
+            if permissions[1] == "w" and permissions[3] == "s":
+                what = name[0].strip() if name else "anonymous memory"
+                found.append(f"{what} is mapped shared and writable at {area}")
+    return found
 
 
 def _descriptors(own: Collection[int]) -> list[str]:

@@ -7,6 +7,7 @@ with the status Python gives them, and the platform reports the exit, as on Lamb
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -96,7 +97,8 @@ def _fail(fault: Exception, event: Event, transport: Transport, output: Output) 
         error_type = cause_type = type(fault).__name__
         frames = errors.frames_of(fault)
     payload = errors.payload(message, error_type, errors.stack_trace_of(frames), event.request_id)
-    errors.log_fault(payload, output)
+    with contextlib.suppress(Exception):  # the handler may have closed its streams: the caller is told all the same
+        errors.log_fault(payload, output)
     body, _ = encode(payload, ascii_only=output.ascii_only)
     cause = errors.xray_cause(cause_type, message, frames, ascii_only=output.ascii_only)
     _flush()

@@ -1,0 +1,43 @@
+#!/bin/sh
+# Run a command under a kernel of its own that has cgroup version 2 and nothing of version 1: user-mode Linux, an
+# ordinary process (Debian: apt install user-mode-linux). Its root is this machine's own root directory, so that
+# programs, packages and this checkout are there; /tmp and /run are empty and its own.
+#
+#     uml.sh COMMAND ARGUMENT...          (absolute paths, no spaces)
+#
+# What the command writes is on standard output; the last line is "uml: exit status N".
+set -eu
+END=:end:
+
+if [ "${INSIDE_UML:-}" != 1 ]; then
+    # Unknown KEY=VALUE words become variables of init, and what follows "--" its arguments.
+    exec linux.uml mem="${UML_MEMORY:-1G}" rootfstype=hostfs rootflags=/ rw init="$(realpath "$0")" \
+        con=null con0=null,fd:1 quiet INSIDE_UML=1 -- "$@" "$END"
+fi
+
+# From here on: process 1 of the new kernel, which has put words of its own behind ours.
+count=$#
+ours=yes
+while [ "$count" -gt 0 ]; do
+    [ "$1" = "$END" ] && ours=no
+    [ $ours = yes ] && set -- "$@" "$1"
+    shift
+    count=$((count - 1))
+done
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t tmpfs -o mode=1777 tmpfs /tmp
+mount -t tmpfs -o mode=755 tmpfs /run
+ln -sf /proc/self/fd /dev/fd
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+ip link set lo up 2>/dev/null || ifconfig lo up
+# The command is alone in a cgroup below the root, as a service is on a machine with systemd.
+mkdir /sys/fs/cgroup/service
+echo "+memory +cpu +pids" > /sys/fs/cgroup/cgroup.subtree_control
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 HOME=/tmp
+export PYTHONDONTWRITEBYTECODE=1
+status=0
+sh -c 'echo $$ > /sys/fs/cgroup/service/cgroup.procs; exec "$@"' service "$@" </dev/null 2>&1 || status=$?
+echo "uml: exit status $status"
+echo o > /proc/sysrq-trigger
+while :; do sleep 1; done
