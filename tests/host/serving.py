@@ -215,7 +215,7 @@ class Serving:
         return self.invoke({"run": code, **event}, function=function)
 
     def settle(self, function: str = "") -> None:
-        """Invoke a function of :data:`RUNS` until one environment serves twice in a row, and so is used for what follows.
+        """Invoke a function of :data:`RUNS` until one environment serves twice in a row: the next one is its as well.
 
         The first worker of a template is busy for some milliseconds after its first answer, with telling what it
         learned; a parked one is used meanwhile.

@@ -171,7 +171,10 @@ class Environment:
         self.deadline = now + self._timeout
         if self.due == 0.0 or self.deadline < self.due:
             self.pool.host.deadlines.watch(self)
-        flags = channel.LEARN if self.generation.wants_working_set and self.generation.learn_from(self) else 0
+        generation = self.generation
+        flags = 0
+        if generation.working_set.wanted and generation.forks and generation.working_set.ask(self):
+            flags = channel.LEARN
         if self.pool.has_waiting:
             flags |= channel.MORE
         if self.pool.host.full_report:
@@ -249,7 +252,7 @@ class Environment:
 
     def _rest(self) -> None:
         """The invocation is over; there may be another."""
-        if self.generation.learning is self and self.state is State.BUSY and self.deadline == 0.0:
+        if self.generation.working_set.awaited is self and self.state is State.BUSY and self.deadline == 0.0:
             # It has one thing more to say, and is not to be ended before, nor asked.
             self.limit_start(_LEARNING_S)
             self.pool.learning(self)

@@ -10,12 +10,9 @@ import asyncio
 import contextlib
 import enum
 import errno
-import json
 import os
 import secrets
 import socket
-import struct
-import sys
 import time
 from collections import deque
 from datetime import UTC, datetime
@@ -23,16 +20,19 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from lamplighter.function.environment import TASK_ROOT, base_environment, log_stream_name
+from lamplighter.function.environment import log_stream_name
 from lamplighter.host import faults
 from lamplighter.host.environment import Environment, timings
 from lamplighter.host.faults import Fault
 from lamplighter.host.report import InvocationLog
+from lamplighter.host.spawning import make_nest, spawn
+from lamplighter.host.working_set import WorkingSet
 from lamplighter.sandbox import root
 from lamplighter.sandbox.cgroups import MIB, Leaf, LeafPool, Limits
 from lamplighter.sandbox.native import Process, SandboxFault
 from lamplighter.sandbox.nest import FIRST_ID, ID_COUNT, Nest
-from lamplighter.template.server import COPY_AHEAD, LEARNED, MESSAGE_LIMIT, REQUEST
+from lamplighter.sandbox.processes import child_of_ours, resident, runs_as
+from lamplighter.template.server import LEARNED, MESSAGE_LIMIT, REQUEST
 
 if TYPE_CHECKING:
     from lamplighter.host.pool import Pool
@@ -48,15 +48,11 @@ READY_LEAVES = 2
 """Leaves kept ready for the next launches."""
 LEAST_MEMORY = 8 * MIB
 """A worker's own limit never goes below this, however much of the function's memory its template takes."""
-PREPARE_BYTES = 256 * MIB
-"""Memory that a generation's environments may hold together in pages copied ahead of need."""
 _FIRST_PID, _PIDS = 100, 30_000
 """Workers get pids of their own: libraries (OpenSSL's generator is one) tell a fork by a changed pid."""
 
 
-_RANGE = struct.Struct("=QQ")
 _READS_AT_ONCE = 16
-_PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class Stage(enum.Enum):
@@ -97,10 +93,7 @@ class Generation:
         self._log = InvocationLog(pool.host.output, pool.config.name, "init", pool.host.config.log_format)
         self._launches: deque[tuple[Environment, socket.socket, int]] = deque()
         self._next_pid = _FIRST_PID + secrets.randbelow(_PIDS)
-        self._teacher: Environment | None = None
-        self._working_set = b""
-        self._working_bytes = 0
-        self._prepare_left = PREPARE_BYTES
+        self.working_set = WorkingSet()
         self._timer: asyncio.TimerHandle | None = None
         self._tending: asyncio.TimerHandle | None = None
         self._ending = False
@@ -143,10 +136,10 @@ class Generation:
         leaf = host.hierarchy.leaf(self._group, "template", self._owner)
         self._leaf = leaf
         leaf.configure(Limits(memory=config.memory_mb * MIB))
-        self._nest = self._make_nest()
+        self._nest = make_nest(host, config, self._slot)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            process, log_fd = self._spawn(self._nest, "template", theirs.fileno(), leaf, "init")
+            process, log_fd = spawn(host, config, self._nest, "template", theirs.fileno(), leaf, "init")
         except BaseException:
             ours.close()
             raise
@@ -158,66 +151,6 @@ class Generation:
     def _owner(self) -> int:
         """The host uid of this generation's processes."""
         return FIRST_ID + self._slot * ID_COUNT + root.USER if self.isolated else -1
-
-    def _make_nest(self) -> Nest:
-        host, config = self.pool.host, self.pool.config
-        if not host.isolated:
-            return Nest.without(host.keeper_program, host.lifeline)
-        return Nest.create(
-            staging=host.workspace.staging(),
-            slot=self._slot,
-            code=config.code,
-            layers=config.layers,
-            tmp_bytes=config.ephemeral_storage_mb * MIB,
-            program=host.keeper_program,
-            lifeline=host.lifeline,
-        )
-
-    def _spawn(self, nest: Nest, mode: str, sock: int, leaf: Leaf, stream: str) -> tuple[Process, int]:
-        """Start ``lamplighter.host.process`` in a nest; returns it and the read end of its log."""
-        host, config = self.pool.host, self.pool.config
-        version = f"{sys.version_info.major}.{sys.version_info.minor}"
-        inside = nest.isolated
-        task_root = TASK_ROOT if inside else config.code
-        layers = ("/opt",) if inside else config.layers
-        variables = base_environment(
-            config, region=host.config.region, python_version=version, task_root=task_root, layer_roots=layers
-        )
-        variables["AWS_LAMBDA_LOG_STREAM_NAME"] = stream
-        path = [task_root]
-        for layer in layers:
-            path += [f"{layer}/python/lib/python{version}/site-packages", f"{layer}/python"]
-        events = []
-        for name in config.warm_up:
-            with open(name, encoding="utf-8") as file:
-                events.append(file.read())
-        order = {
-            "mode": mode,
-            "handler": config.handler,
-            "path": path,
-            "isolated": inside,
-            "tmp_bytes": config.ephemeral_storage_mb * MIB,
-            "tmp_inodes": root.inodes(config.ephemeral_storage_mb * MIB),
-            "version": host.hierarchy.version,
-            "warm_up": events if mode == "template" else [],
-        }
-        log_read, log_write = os.pipe2(os.O_CLOEXEC)
-        null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-        memfd = os.memfd_create("lamplighter-order", os.MFD_CLOEXEC)
-        try:
-            with open(memfd, "wb", closefd=False) as file:
-                file.write(json.dumps(order).encode())
-            fds = [null, log_write, log_write, sock, nest.program, nest.lifeline, memfd]
-            argv = [sys.executable, "-u", "-m", "lamplighter.host.process"]
-            process = nest.spawn(argv, variables, task_root, fds, leaf, forks=mode == "template")
-        except BaseException:
-            os.close(log_read)
-            raise
-        finally:
-            for fd in (null, memfd, log_write):
-                os.close(fd)
-        os.set_blocking(log_read, False)
-        return process, log_read
 
     def _on_template_started(self, future: asyncio.Future[tuple[Process, socket.socket, int]]) -> None:
         self._spawning -= 1
@@ -277,7 +210,7 @@ class Generation:
         else:
             self.stages = timings(outcome["stages"])
             self.stage = Stage.FROZEN
-            self.resident = min(memory, _resident(self._process.pid))
+            self.resident = min(memory, resident(self._process.pid))
             self._leaf.configure(Limits(memory + config.concurrency * FORK_MEMORY, max(1.0, self.pool.vcpus)))
             memory = max(LEAST_MEMORY, memory - self.resident)
         self._leaves = LeafPool(self.pool.host.hierarchy, self._group, Limits(memory=memory), self._owner)
@@ -334,7 +267,7 @@ class Generation:
             with leaf.entrance() as entrance:
                 fds = [theirs.fileno(), log_write]
                 fds += [entrance.directory] if entrance.directory >= 0 else []
-                message = REQUEST.pack(self._next_pid, self._copy_ahead(environment)) + stream.encode()
+                message = REQUEST.pack(self._next_pid, self.working_set.copy_ahead(environment)) + stream.encode()
                 socket.send_fds(self._control, [message], [*fds, *entrance.writable])
         except OSError as fault:
             self._deaf = fault.errno in (errno.EPIPE, errno.ECONNRESET)  # it has died; its pidfd will say so
@@ -379,9 +312,10 @@ class Generation:
 
     def _start_environment(self, leaf: Leaf, theirs: socket.socket, stream: str) -> tuple[Nest, Process, int]:
         """In the executor: a nest of its own for an environment that cannot be forked."""
-        nest = self._make_nest()
+        host, config = self.pool.host, self.pool.config
+        nest = make_nest(host, config, self._slot)
         try:
-            process, log_fd = self._spawn(nest, "environment", theirs.fileno(), leaf, stream)
+            process, log_fd = spawn(host, config, nest, "environment", theirs.fileno(), leaf, stream)
         except BaseException:
             nest.end()
             raise
@@ -423,8 +357,8 @@ class Generation:
             if not isinstance(said, dict) or ("fault" not in said and not fds):
                 raise ValueError("a reply without a worker")
             if "fault" not in said:
-                pid = _child_of_ours(fds[0], self._owner)
-                keeper = Process(0, fds[1]) if len(fds) > 1 and _runs_as(fds[1], self._owner) else None
+                pid = child_of_ours(fds[0], self._owner)
+                keeper = Process(0, fds[1]) if len(fds) > 1 and runs_as(fds[1], self._owner) else None
                 stages = timings(said["stages"])
         except (ValueError, KeyError, TypeError, AttributeError, OSError) as fault:
             for fd in fds:
@@ -445,6 +379,19 @@ class Generation:
         environment.born(Process(pid, fds[0]), keeper, stages)
         self.pool.launch_more()
 
+    def learn(self, environment: Environment, ranges: bytes) -> bool:
+        """An environment tells which pages its first invocation wrote to; false if it was not asked."""
+        if not self.working_set.take(environment, ranges):
+            return False
+        known = self.working_set.ranges
+        if self._control is not None and known:
+            with contextlib.suppress(OSError):  # workers then take their faults one by one
+                self._control.send(REQUEST.pack(0, LEARNED) + known)
+        for parked in self.pool.parked_of(self):
+            if self.working_set.copy_ahead(parked):
+                parked.prepare(known)
+        return True
+
     def take_back(self, environment: Environment) -> None:
         """An environment has released its own; its cgroups (and its nest, if it had one) are ours to end."""
         if environment.nest is not None:
@@ -452,52 +399,10 @@ class Generation:
         if self._leaves is not None:
             self._leaves.give_back(environment.leaf)
         self.environments.discard(environment)
-        self._prepare_left += environment.prepared
-        if environment is self._teacher and not self._working_set:
-            self._teacher = None  # it died before it could tell: ask another
+        self.working_set.forget(environment)
         self._tend_later()
         if self.stage is Stage.RETIRED:
             self._end_if_unused()
-
-    # --- the working set of a first invocation ---------------------------------------------------------------------
-
-    @property
-    def wants_working_set(self) -> bool:
-        """Whether the next invocation should tell which pages it wrote to."""
-        return self._teacher is None and self.forks
-
-    def learn_from(self, environment: Environment) -> bool:
-        """Let this environment's invocation be the one, if it is its first."""
-        if environment.invocations == 0:
-            self._teacher = environment
-        return self._teacher is environment
-
-    def learn(self, environment: Environment, ranges: bytes) -> bool:
-        """Take the working set from the environment that was asked for it; false for any other."""
-        if environment is not self._teacher or self._working_set:
-            return False
-        self._working_set = ranges[: len(ranges) // _RANGE.size * _RANGE.size]
-        self._working_bytes = sum(pages for _, pages in _RANGE.iter_unpack(self._working_set)) * _PAGE
-        if self._control is not None and self._working_set:
-            with contextlib.suppress(OSError):  # workers then take their faults one by one
-                self._control.send(REQUEST.pack(0, LEARNED) + self._working_set)
-        for parked in self.pool.parked_of(self):
-            if self._copy_ahead(parked):
-                parked.prepare(self._working_set)
-        return True
-
-    @property
-    def learning(self) -> Environment | None:
-        """The environment that has been asked for its working set and has not told yet."""
-        return None if self._working_set else self._teacher
-
-    def _copy_ahead(self, environment: Environment) -> int:
-        """``COPY_AHEAD`` if the environment is to copy the working set, as far as the memory for that goes."""
-        if not 0 < self._working_bytes <= self._prepare_left:
-            return 0
-        self._prepare_left -= self._working_bytes
-        environment.prepared = self._working_bytes
-        return COPY_AHEAD
 
     # --- tending ----------------------------------------------------------------------------------------------------
 
@@ -630,45 +535,3 @@ class Generation:
             if not clean:
                 self.pool.host.log.line("cgroups of a generation are still in use", self.pool.config.name, "WARN")
         self.pool.dissolved(self)
-
-
-def _resident(pid: int) -> int:
-    """The resident set of a process, bytes (proc(5), statm); 0 if it is gone."""
-    try:
-        with open(f"/proc/{pid}/statm", encoding="ascii") as file:
-            return int(file.read().split()[1]) * _PAGE
-    except OSError:
-        return 0
-
-
-def _host_pid(pidfd: int) -> int:
-    """The pid behind a pidfd, as seen from here (``Pid:`` of proc_pid_fdinfo(5))."""
-    with open(f"/proc/self/fdinfo/{pidfd}", encoding="ascii") as file:
-        for line in file:
-            if line.startswith("Pid:"):
-                return int(line[4:])
-    return 0
-
-
-def _child_of_ours(pidfd: int, owner: int) -> int:
-    """The pid behind what a template says is its worker.
-
-    It may be anything: another process's pidfd (SO_PEERPIDFD gives a template the host's own), or none at all. Raises
-    ``ValueError`` unless it is a child of this process that runs as ``owner``.
-    """
-    try:
-        os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except OSError as fault:
-        raise ValueError(f"its worker is not a child of the host ({fault.strerror})") from fault
-    if not _runs_as(pidfd, owner):
-        raise ValueError("its worker runs as somebody else")
-    return _host_pid(pidfd)  # stays its pid: only we can reap it
-
-
-def _runs_as(pidfd: int, owner: int) -> bool:
-    pid = _host_pid(pidfd)
-    if pid <= 0:
-        return False  # no pidfd, or gone already
-    with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
-        uids = next(line.split()[1:] for line in file if line.startswith("Uid:"))
-    return owner < 0 or (set(uids) == {str(owner)} and _host_pid(pidfd) == pid)

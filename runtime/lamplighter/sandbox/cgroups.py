@@ -403,6 +403,8 @@ class Hierarchy:
     def remove(self) -> bool:
         """Remove the whole tree; false if something is still inside."""
         if self._moved_from:
+            # First all but our own place: controllers can be taken back only where nothing below still has them.
+            _remove_tree(self.bases["unified"])
             with contextlib.suppress(OSError):
                 _write(f"{self.bases['unified']}/cgroup.subtree_control", "-memory -cpu -pids")
                 _write(f"{self._moved_from}/cgroup.subtree_control", "-memory -cpu -pids")
