@@ -55,6 +55,12 @@ def spawn(
         config, region=host.config.region, python_version=version, task_root=task_root, layer_roots=layers
     )
     variables["AWS_LAMBDA_LOG_STREAM_NAME"] = stream
+    python = sys.executable
+    if nest.isolated:
+        python = root.interpreter()
+        moved = root.moved_sources()
+        if moved:
+            variables["PYTHONPATH"] = ":".join(moved)
     log_read, log_write = os.pipe2(os.O_CLOEXEC)
     null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
     order = os.memfd_create("lamplighter-order", os.MFD_CLOEXEC)
@@ -62,7 +68,7 @@ def spawn(
         with open(order, "wb", closefd=False) as file:
             file.write(json.dumps(_order(host, config, nest, mode, task_root, layers, version)).encode())
         fds = [null, log_write, log_write, sock, nest.program, nest.lifeline, order]
-        argv = [sys.executable, "-u", "-m", "lamplighter.host.process"]
+        argv = [python, "-u", "-m", "lamplighter.host.process"]
         process = nest.spawn(argv, variables, task_root, fds, leaf, forks=mode == "template")
     except BaseException:
         os.close(log_read)

@@ -95,11 +95,9 @@ class Nest:
     @classmethod
     def obstacle(cls, *, staging: str, slot: int, program: int, lifeline: int) -> str:
         """Why this process cannot build nests, found by building one; empty if it can."""
-        hidden = root.hidden_paths()
+        hidden = root.obstacle()
         if hidden:
-            return (
-                f"Python lives under /tmp ({', '.join(hidden)}), which each sandbox has to itself: install it elsewhere"
-            )
+            return hidden
         try:
             nest = cls.create(
                 staging=staging,

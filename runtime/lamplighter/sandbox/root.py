@@ -32,6 +32,9 @@ class Step(NamedTuple):
     target: str
 
 
+_COVERED = "/tmp/"  # noqa: S108 - not a file of ours
+_MOVED = "/var/lang/host"
+"""Where a virtual environment or a source tree under the host's /tmp is shown."""
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 _ETC = (
     "alternatives",
@@ -71,9 +74,36 @@ def python_paths() -> list[str]:
     return found
 
 
-def hidden_paths() -> list[str]:
-    """Paths that Python needs and a sandbox cannot show, because its own /tmp covers them; empty if all is well."""
-    return sorted({path for path in python_paths() if os.path.realpath(path).startswith("/tmp/")})  # noqa: S108
+def inside(path: str) -> str:
+    """Where a path of the host's Python is seen inside: the same place, but for what the sandbox's own /tmp covers."""
+    return _MOVED + path if path.startswith(_COVERED) else path
+
+
+def interpreter() -> str:
+    """The interpreter to run inside. A virtual environment finds itself by where its interpreter is, so it may move."""
+    return inside(os.path.abspath(sys.executable))
+
+
+def moved_sources() -> list[str]:
+    """Source directories on this process's ``sys.path`` that are seen elsewhere inside, as they are seen there.
+
+    What an environment installs in its own site-packages moves with it; a source tree installed in place is named by an
+    absolute path, which no longer leads to it.
+    """
+    own = os.path.abspath(sys.prefix) + "/"
+    return [
+        inside(path)
+        for path in dict.fromkeys(os.path.abspath(entry) for entry in python_paths() if os.path.isdir(entry))
+        if path.startswith(_COVERED) and not (path + "/").startswith(own)
+    ]
+
+
+def obstacle() -> str:
+    """Why no sandbox can show this Python; empty if one can."""
+    base = os.path.realpath(sys.base_prefix)
+    if base.startswith(_COVERED):
+        return f"Python itself is installed at {base}, and each sandbox has a /tmp of its own: install it elsewhere"
+    return ""
 
 
 def steps(code: str, layers: Sequence[str], *, tmp_bytes: int, extra: Iterable[str] = ()) -> list[Step]:
@@ -84,7 +114,8 @@ def steps(code: str, layers: Sequence[str], *, tmp_bytes: int, extra: Iterable[s
             made.append(Step(lib.LL_LINK, os.readlink(path), path))
         elif os.path.isdir(path):
             made.append(Step(lib.LL_BIND, path, path))
-    made += [Step(lib.LL_BIND, path, path) for path in _outermost([*python_paths(), *extra], code)]
+    # Seen as the sandbox user's own, for the same reason as the code: a checkout may be its owner's alone to read.
+    made += [Step(lib.LL_CODE, path, inside(path)) for path in _outermost([*python_paths(), *extra], code)]
     for name in _ETC:
         path = f"/etc/{name}"
         if os.path.exists(path):
