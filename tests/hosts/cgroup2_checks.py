@@ -173,7 +173,7 @@ def test_an_unprivileged_host_places_its_processes_in_a_subtree_that_was_delegat
         said = file.read()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, said
     assert said.strip().endswith("/lamplighter-unprivileged/f/leaf"), said
-    assert os.listdir(delegated) and not [entry for entry in delegated.iterdir() if entry.is_dir()]  # noqa: PT018
+    assert os.listdir(delegated) and not [entry for entry in delegated.iterdir() if entry.is_dir()]
     delegated.rmdir()
 
 
