@@ -55,12 +55,6 @@ def spawn(
         config, region=host.config.region, python_version=version, task_root=task_root, layer_roots=layers
     )
     variables["AWS_LAMBDA_LOG_STREAM_NAME"] = stream
-    python = sys.executable
-    if nest.isolated:
-        python = root.interpreter()
-        moved = root.moved_sources()
-        if moved:
-            variables["PYTHONPATH"] = ":".join(moved)
     log_read, log_write = os.pipe2(os.O_CLOEXEC)
     null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
     order = os.memfd_create("lamplighter-order", os.MFD_CLOEXEC)
@@ -68,8 +62,7 @@ def spawn(
         with open(order, "wb", closefd=False) as file:
             file.write(json.dumps(_order(host, config, nest, mode, task_root, layers, version)).encode())
         fds = [null, log_write, log_write, sock, nest.program, nest.lifeline, order]
-        argv = [python, "-u", "-m", "lamplighter.host.process"]
-        process = nest.spawn(argv, variables, task_root, fds, leaf, forks=mode == "template")
+        process = nest.spawn(_command(nest), variables, task_root, fds, leaf, forks=mode == "template")
     except BaseException:
         os.close(log_read)
         raise
@@ -78,6 +71,15 @@ def spawn(
             os.close(fd)
     os.set_blocking(log_read, False)
     return process, log_read
+
+
+def _command(nest: Nest) -> list[str]:
+    moved = root.moved_sources() if nest.isolated else []
+    if not moved:
+        return [root.interpreter() if nest.isolated else sys.executable, "-u", "-m", "lamplighter.host.process"]
+    # Not by PYTHONPATH: that would be the function's, and its children's, too.
+    start = f"import sys; sys.path[1:1] = {moved!r}; from lamplighter.host.process import main; main()"
+    return [root.interpreter(), "-u", "-c", start]
 
 
 def _order(
