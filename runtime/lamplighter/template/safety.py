@@ -17,6 +17,8 @@ import time
 from collections.abc import Collection
 
 _SETTLE_S = 0.05
+_LEAVING_S = 0.1
+"""Time for a thread that has been joined to leave the kernel; it takes microseconds, unless the machine is busy."""
 _QUEUES = {
     "anon_inode:[eventfd]": "an eventfd",
     "anon_inode:[eventpoll]": "an epoll instance",
@@ -51,6 +53,15 @@ def obstacles(own: Collection[int], *, alone: bool) -> list[str]:
 
 
 def _threads() -> list[str]:
+    """Every thread but this one. Python's ``join`` returns a moment before the thread is gone, so one that Python does
+    not know (any more) is given a moment to go."""
+    until = time.monotonic() + _LEAVING_S
+    while (found := _threads_now()) and any(line.startswith("native") for line in found) and time.monotonic() < until:
+        time.sleep(0.001)
+    return found
+
+
+def _threads_now() -> list[str]:
     tasks = sorted(int(name) for name in os.listdir("/proc/self/task"))
     if len(tasks) == 1:
         return []
@@ -141,6 +152,7 @@ def _peer(fd: int) -> str:
         return ""
     with duplicate:
         try:
-            return f" connected to {duplicate.getpeername()}"
+            peer = duplicate.getpeername()
+            return f" connected to {peer}" if peer else ""  # most Unix sockets have no name
         except OSError:
             return ""
