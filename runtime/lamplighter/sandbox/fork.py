@@ -38,8 +38,7 @@ def fork(
 
     ``problem`` is set in a worker that could not be placed or isolated: it must say so and exit. Raises
     :class:`SandboxFault` in the template if there is no worker. ``ranges`` (as :func:`populate` takes them) are pages
-    that the worker is going to write to: it copies them before anything else, in a third of the time that as many
-    faults take.
+    that the worker is going to write to: it copies them before anything else, a tenth cheaper than fault by fault.
     """
     fds = ffi.new("int[]", list(placement))
     pages = ffi.from_buffer(ranges)
