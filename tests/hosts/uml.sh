@@ -5,14 +5,15 @@
 #
 #     uml.sh COMMAND ARGUMENT...          (absolute paths, no spaces)
 #
-# What the command writes is on standard output; the last line is "uml: exit status N".
+# What the command writes is on standard output, and then a line "uml: exit status N". UML_MEMORY is the new machine's
+# memory (1G), UML_PRELOAD a library to preload into its kernel: see uml_xstate.c.
 set -eu
 END=:end:
 
 if [ "${INSIDE_UML:-}" != 1 ]; then
     # Unknown KEY=VALUE words become variables of init, and what follows "--" its arguments.
-    exec linux.uml mem="${UML_MEMORY:-1G}" rootfstype=hostfs rootflags=/ rw init="$(realpath "$0")" \
-        con=null con0=null,fd:1 quiet INSIDE_UML=1 -- "$@" "$END"
+    LD_PRELOAD=${UML_PRELOAD:-} exec linux.uml mem="${UML_MEMORY:-1G}" rootfstype=hostfs rootflags=/ rw init="$(realpath "$0")" \
+        con=null con0=null,fd:1 quiet loglevel=1 INSIDE_UML=1 -- "$@" "$END"
 fi
 
 # From here on: process 1 of the new kernel, which has put words of its own behind ours.

@@ -24,8 +24,8 @@ def _needs(*controllers: str) -> pytest.MarkDecorator:
 
 
 @pytest.fixture
-def hierarchy() -> Iterator[Hierarchy]:
-    made = Hierarchy(cgroups.own_cgroups(), f"test-{os.getpid()}")
+def hierarchy(host_name: str) -> Iterator[Hierarchy]:
+    made = Hierarchy(cgroups.own_cgroups(), host_name)
     made.group(GROUP)
     try:
         yield made
@@ -319,16 +319,15 @@ def test_a_pool_that_is_closed_over_a_living_process_says_so(hierarchy: Hierarch
 
 
 @_needs("pids")
-def test_the_tree_of_a_dead_host_is_found_and_removed_and_an_occupied_one_is_not() -> None:
+def test_the_tree_of_a_dead_host_is_found_and_removed_and_an_occupied_one_is_not(host_name: str) -> None:
     bases = cgroups.own_cgroups()
-    name = f"dead-{os.getpid()}"
     # As a host leaves it: killed, it puts nothing in order.
-    dead = Hierarchy(bases, name)
+    dead = Hierarchy(bases, host_name)
     try:
         dead.group(GROUP)
         leaf = dead.leaf(GROUP, "leaf")
         leaf.configure(Limits())
-        assert set(cgroups.stale(bases)[name]) == set(dead.bases.values())
+        assert set(cgroups.stale(bases)[host_name]) == set(dead.bases.values())
         with _staying(leaf):
             assert not cgroups.remove_stale([f"{path}/{GROUP}" for path in dead.bases.values()], wait_s=0.05)
             assert all(os.path.isdir(path) for path in dead.bases.values())
@@ -337,4 +336,4 @@ def test_the_tree_of_a_dead_host_is_found_and_removed_and_an_occupied_one_is_not
         assert cgroups.remove_stale(["/nowhere/at/all"]), "somebody else has removed it"
     finally:
         assert _eventually(dead.remove)
-    assert name not in cgroups.stale(bases)
+    assert host_name not in cgroups.stale(bases)

@@ -144,5 +144,5 @@ class InvocationLog:
         head = {"type": kind, "function": self._function, "logStream": self._stream, "requestId": self._request_id}
         return b"".join(
             orjson.dumps({**head, "record": line.decode(errors="replace")}, option=orjson.OPT_APPEND_NEWLINE)
-            for line in data.splitlines()
+            for line in data.removesuffix(b"\n").split(b"\n")  # not at "\r", which joins the lines of one record
         )
