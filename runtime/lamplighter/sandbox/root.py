@@ -7,6 +7,7 @@ TLS and time zones need are bound, and ``passwd`` and ``group`` are written afre
 
 from __future__ import annotations
 
+import errno
 import os
 import site
 import sys
@@ -107,7 +108,13 @@ def obstacle() -> str:
 
 
 def steps(code: str, layers: Sequence[str], *, tmp_bytes: int, extra: Iterable[str] = ()) -> list[Step]:
-    """The steps that build a function's root; ``code`` and ``layers`` are directories of the host."""
+    """The steps that build a function's root; ``code`` and ``layers`` are directories of the host.
+
+    Raises ``OSError`` if the layers would cover the interpreter, which lives under ``/opt`` in many containers.
+    """
+    covered = sorted({path for path in python_paths() if path.startswith("/opt/")})
+    if layers and covered:
+        raise OSError(errno.EBUSY, f"the layers' /opt covers Python's own {covered[0]}: install it elsewhere")
     made: list[Step] = []
     for path in _SYSTEM:
         if os.path.islink(path):
