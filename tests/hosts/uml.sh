@@ -1,7 +1,7 @@
 #!/bin/sh
 # Run a command under a kernel of its own that has cgroup version 2 and nothing of version 1: user-mode Linux, an
 # ordinary process (Debian: apt install user-mode-linux). Its root is this machine's own root directory, so that
-# programs, packages and this checkout are there; /tmp and /run are empty and its own.
+# programs, packages and this checkout are there; /tmp and /run are its own, and empty but for the checkout.
 #
 #     uml.sh COMMAND ARGUMENT...          (absolute paths, no spaces)
 #
@@ -27,8 +27,21 @@ while [ "$count" -gt 0 ]; do
 done
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
-mount -t tmpfs -o mode=1777 tmpfs /tmp
 mount -t tmpfs -o mode=755 tmpfs /run
+# A checkout that lies under /tmp stays where it is.
+checkout=$(realpath "$(dirname "$0")/../..")
+case "$checkout" in
+/tmp/*)
+    mkdir /run/checkout
+    mount --bind "$checkout" /run/checkout
+    mount -t tmpfs -o mode=1777 tmpfs /tmp
+    mkdir -p "$checkout"
+    mount --move /run/checkout "$checkout"
+    ;;
+*)
+    mount -t tmpfs -o mode=1777 tmpfs /tmp
+    ;;
+esac
 ln -sf /proc/self/fd /dev/fd
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 ip link set lo up 2>/dev/null || ifconfig lo up
