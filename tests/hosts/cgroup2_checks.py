@@ -131,7 +131,7 @@ def test_an_unprivileged_template_gives_birth_into_the_leaves_it_was_given_and_n
     others = hierarchy.leaf("other", "environment-1")
     with ours.entrance() as given, others.entrance() as not_given:
         extra = (nest.program, nest.lifeline, given.directory, not_given.directory)
-        said = _said(nest, template, [sys.executable, "-c", FORKS], extra, HOME="/tmp")
+        said = _said(nest, template, root.python_command(FORKS), extra, HOME="/tmp")
     lines = said.splitlines()
     assert len(lines) == 3, said
     assert lines[0].endswith(f"/f/environment-1 {root.USER}"), said

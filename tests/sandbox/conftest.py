@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from lamplighter.host.workspace import Workspace, default_base
+from lamplighter.sandbox import root
 from lamplighter.sandbox.cgroups import Leaf
 from lamplighter.sandbox.native import Exit, Process
 from lamplighter.sandbox.nest import Nest, keeper_program
@@ -98,7 +98,7 @@ class Nests:
 
     def python(self, nest: Nest, code: str, **settings: Any) -> str:
         """What Python code writes inside; it must succeed."""
-        ran = self.run(nest, [sys.executable, "-c", code], HOME="/tmp", **settings)
+        ran = self.run(nest, root.python_command(code), HOME="/tmp", **settings)
         assert str(ran.exit) == "Exit(status=0)", ran
         return ran.said
 

@@ -6,7 +6,6 @@ import array
 import json
 import mmap
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -257,7 +256,7 @@ os._exit(0)
         given = [*directory, *entrance.writable]
         head = f"VERSION, COUNT = {hierarchy.version}, {len(entrance.writable)}\n"
         nest = nests.create()
-        argv = [sys.executable, "-c", FORK + head + code]
+        argv = root.python_command(FORK + head + code)
         extra = (nests.program, nests.lifeline, *given)
         out, process = nests.start(nest, argv, forks=True, extra=extra, HOME="/tmp")
     assert os.read(out, 10000) == b"placed\n"

@@ -121,7 +121,7 @@ if os.fork() == 0:
     os.write(1, b"!")
 time.sleep(1000)
 """
-    out, process = nests.start(nest, [sys.executable, "-c", daemon], HOME="/tmp")
+    out, process = nests.start(nest, root.python_command(daemon), HOME="/tmp")
     assert os.read(out, 1) == b"!"
     nest.end()
     assert os.read(out, 1) == b"", "somebody still holds the pipe"

@@ -35,10 +35,10 @@ def test_the_interpreter_and_what_is_installed_for_it_are_inside_at_their_own_pa
     from lamplighter import _sandbox
 
     for path in (sys.executable, os.path.realpath(sys.executable), os.__file__, pytest.__file__):
-        assert _inside(path, steps), path
+        assert _inside(root.inside(path), steps), path
     for module in (lamplighter, _sandbox):
         assert module.__file__ is not None
-        assert _inside(module.__file__, steps)
+        assert _inside(root.inside(module.__file__), steps)
 
 
 def test_the_code_is_at_var_task_and_only_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

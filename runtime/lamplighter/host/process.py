@@ -1,4 +1,4 @@
-"""The process that joins template and sandbox: ``python -m lamplighter.host.process``, exec'd inside a nest.
+"""The process that joins template and sandbox: :func:`main` in a Python exec'd inside a nest.
 
 Descriptors: 0 /dev/null, 1 and 2 the log, 3 the control socket of a template or the channel of an environment, 4 the
 keeper program, 5 the lifeline, 6 a memfd with the order, a JSON object::
@@ -44,7 +44,7 @@ BEFORE_SNAPSHOT_EXIT = 64
 def main() -> None:
     began = time.perf_counter()
     order = _take_order()
-    # The runtime's own directory first, as Lambda's /var/task; "-m" put the current directory there.
+    # The function's own directory first, as on Lambda; "-c" put the current directory there.
     sys.path[:1] = order["path"]
     sys.argv[:] = ["lamplighter", order["handler"]]
     sock = socket.socket(fileno=CONTROL)
@@ -136,7 +136,3 @@ def _fork(order: dict[str, Any]) -> server.Fork:
 
 def _say(control: socket.socket, outcome: dict[str, Any]) -> None:
     control.send(json.dumps(outcome).encode())
-
-
-if __name__ == "__main__":
-    main()

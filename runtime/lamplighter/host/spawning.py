@@ -62,7 +62,9 @@ def spawn(
         with open(order, "wb", closefd=False) as file:
             file.write(json.dumps(_order(host, config, nest, mode, task_root, layers, version)).encode())
         fds = [null, log_write, log_write, sock, nest.program, nest.lifeline, order]
-        process = nest.spawn(_command(nest), variables, task_root, fds, leaf, forks=mode == "template")
+        start = "from lamplighter.host.process import main; main()"
+        command = root.python_command(start) if nest.isolated else [sys.executable, "-u", "-c", start]
+        process = nest.spawn(command, variables, task_root, fds, leaf, forks=mode == "template")
     except BaseException:
         os.close(log_read)
         raise
@@ -71,15 +73,6 @@ def spawn(
             os.close(fd)
     os.set_blocking(log_read, False)
     return process, log_read
-
-
-def _command(nest: Nest) -> list[str]:
-    moved = root.moved_sources() if nest.isolated else []
-    if not moved:
-        return [root.interpreter() if nest.isolated else sys.executable, "-u", "-m", "lamplighter.host.process"]
-    # Not by PYTHONPATH: that would be the function's, and its children's, too.
-    start = f"import sys; sys.path[1:1] = {moved!r}; from lamplighter.host.process import main; main()"
-    return [root.interpreter(), "-u", "-c", start]
 
 
 def _order(

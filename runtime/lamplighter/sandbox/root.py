@@ -99,6 +99,15 @@ def moved_sources() -> list[str]:
     ]
 
 
+def python_command(statements: str) -> list[str]:
+    """The command that runs Python statements inside, with everything importable that is importable here."""
+    moved = moved_sources()
+    if moved:
+        # Not by PYTHONPATH: that would be the function's variable, and its children's, too.
+        statements = f"import sys; sys.path[1:1] = {moved!r}\n{statements}"
+    return [interpreter(), "-u", "-c", statements]
+
+
 def obstacle() -> str:
     """Why no sandbox can show this Python; empty if one can."""
     base = os.path.realpath(sys.base_prefix)
