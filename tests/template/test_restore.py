@@ -126,8 +126,9 @@ for _ in range(8):
         assert ctypes.CDLL(None).mount(b"tmpfs", b"/tmp", b"tmpfs", 0, None) == 0
         restore.copy_tmp(source)
         found = sorted(os.path.join(top, name) for top, _, names in os.walk("/tmp") for name in names)
-        print(json.dumps([found, open("/tmp/models/small/weights").read(), os.readlink("/tmp/link"),
-                          oct(stat.S_IMODE(os.stat("/tmp/models/small/weights").st_mode))]), flush=True)
+        said = [found, open("/tmp/models/small/weights").read(), os.readlink("/tmp/link"),
+                oct(stat.S_IMODE(os.stat("/tmp/models/small/weights").st_mode))]
+        os.write(1, json.dumps(said).encode() + b"\\n")  # at once: eight of them write here
         os._exit(0)
     workers.append(pid)
 for pid in workers:
