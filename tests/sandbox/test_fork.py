@@ -245,7 +245,7 @@ directory, placement = (5, [6]) if VERSION == 2 else (-1, list(range(5, 5 + COUN
 settings = dict(isolated=True, pid=0, program=PROGRAM, lifeline=LIFELINE, tmp_bytes=1 << 20, tmp_inodes=64)
 found = fork(**settings, placement=placement, cgroup2=directory)
 if found.pid == 0:
-    print(found.problem or "placed", flush=True)
+    os.write(1, f"{found.problem or 'placed'}\\n".encode())
     import signal
     signal.pause()
 os.close(found.pidfd)
