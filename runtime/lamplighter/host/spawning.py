@@ -63,7 +63,7 @@ def spawn(
             file.write(json.dumps(_order(host, config, nest, mode, task_root, layers, version)).encode())
         fds = [null, log_write, log_write, sock, nest.program, nest.lifeline, order]
         start = "from lamplighter.host.process import main; main()"
-        command = root.python_command(start) if nest.isolated else [sys.executable, "-u", "-c", start]
+        command = root.python_command(start, isolated=nest.isolated)
         process = nest.spawn(command, variables, task_root, fds, leaf, forks=mode == "template")
     except BaseException:
         os.close(log_read)

@@ -99,13 +99,17 @@ def moved_sources() -> list[str]:
     ]
 
 
-def python_command(statements: str) -> list[str]:
-    """The command that runs Python statements inside, with everything importable that is importable here."""
-    moved = moved_sources()
-    if moved:
-        # Not by PYTHONPATH: that would be the function's variable, and its children's, too.
-        statements = f"import sys; sys.path[1:1] = {moved!r}\n{statements}"
-    return [interpreter(), "-u", "-c", statements]
+def python_command(statements: str, *, isolated: bool = True) -> list[str]:
+    """The command that runs Python statements inside, with everything importable that is importable here.
+
+    What is on this process's ``PYTHONPATH`` is, too, though not by that variable: it would be the function's, and its
+    children's. Not ``isolated``, the command is for the host's own file system.
+    """
+    given = [os.path.abspath(path) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    paths = [inside(path) for path in given] + moved_sources() if isolated else given
+    if paths:
+        statements = f"import sys; sys.path[1:1] = {list(dict.fromkeys(paths))!r}\n{statements}"
+    return [interpreter() if isolated else sys.executable, "-u", "-c", statements]
 
 
 def obstacle() -> str:
