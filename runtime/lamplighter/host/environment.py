@@ -136,7 +136,7 @@ class Environment:
         self._release()
         try:
             if reason:
-                self.pool.launch_failed(self.generation, faults.sandbox_failure("", reason))
+                self.pool.launch_failed(faults.sandbox_failure("", reason))
         finally:
             self.pool.gone(self)
 
@@ -297,7 +297,7 @@ class Environment:
         elif self.state is State.STARTING and kind in (channel.INIT_ERROR, channel.ERROR):
             fault = Fault(reply.error_type, reply.body)
             self.end()
-            self.pool.launch_failed(self.generation, fault)
+            self.pool.launch_failed(fault)
         else:
             self._on_protocol_fault("the worker sent a message out of turn")
 
@@ -308,7 +308,7 @@ class Environment:
         starting = self.state is State.STARTING
         self.end()
         if starting:
-            self.pool.launch_failed(self.generation, faults.sandbox_failure("", reason))
+            self.pool.launch_failed(faults.sandbox_failure("", reason))
 
     def _on_channel_closed(self) -> None:
         # It exits, or it has closed the descriptor and lives on. The pidfd tells; but not for ever.
@@ -471,7 +471,7 @@ class Environment:
         self._release()
         try:
             if starting and fault is not None:
-                self.pool.launch_failed(self.generation, fault)
+                self.pool.launch_failed(fault)
         finally:
             self.pool.gone(self)
 

@@ -77,7 +77,6 @@ class Generation:
         self.stage = Stage.BUILDING
         self.resident = 0
         self.init_ms = 0.0
-        self.stages: dict[str, float] = {}
         self.obstacles: list[str] = []
         self.environments: set[Environment] = set()
         self._began = time.monotonic()
@@ -208,7 +207,6 @@ class Generation:
                 self._nest.keeper.kill()
             self._process.kill()
         else:
-            self.stages = timings(outcome["stages"])
             self.stage = Stage.FROZEN
             self.resident = min(memory, resident(self._process.pid))
             self._leaf.configure(Limits(memory + config.concurrency * FORK_MEMORY, max(1.0, self.pool.vcpus)))
@@ -293,13 +291,13 @@ class Generation:
                 ours.close()
                 if self._leaves is not None:
                     self._leaves.give_back(leaf)
-                self.pool.exec_done(self, faults.sandbox_failure("", str(fault)))
+                self.pool.exec_done(faults.sandbox_failure("", str(fault)))
                 if self.stage is Stage.RETIRED:
                     self._end_if_unused()
                 return
             environment = Environment(self, leaf, ours, log_fd, self._log_for(stream))
             self.environments.add(environment)
-            self.pool.exec_done(self, None)
+            self.pool.exec_done(None)
             self.pool.adopt(environment)
             environment.nest = nest
             environment.is_retry = self.pool.retrying_init

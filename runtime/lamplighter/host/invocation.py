@@ -24,7 +24,6 @@ class Invocation:
     __slots__ = (
         "body",
         "client_context",
-        "deadline",
         "dry_run",
         "function",
         "qualifier",
@@ -32,11 +31,9 @@ class Invocation:
         "reply",
         "request_id",
         "route",
-        "sequence",
         "started",
         "tail",
         "tenant_id",
-        "timers",
         "trace_id",
     )
 
@@ -68,10 +65,7 @@ class Invocation:
         self.received = received
         """``time.monotonic()`` when the request's last byte was parsed."""
         self.started = 0.0
-        self.deadline = 0.0
-        self.sequence = 0
         self.route: Any = None
-        self.timers: dict[str, float] | None = None
 
 
 class Application(Protocol):

@@ -69,10 +69,8 @@ class Pool:
         self._rebuild: asyncio.TimerHandle | None = None
         self._closing = False
         self._reload_again = False
-        self.invocations = 0
         self.typical_s = 1.0
         """How long an invocation takes, seconds: a moving average over the last eight or so."""
-        self.restarts = 0
 
     # --- life -------------------------------------------------------------------------------------------------------
 
@@ -168,7 +166,6 @@ class Pool:
 
     def answered(self, elapsed_s: float) -> None:
         """An invocation took ``elapsed_s`` in its environment."""
-        self.invocations += 1
         self.typical_s += (elapsed_s - self.typical_s) / 8
 
     def learning(self, environment: Environment) -> None:
@@ -230,7 +227,7 @@ class Pool:
             self._launch_for_waiting()
             self._refill_later()
 
-    def launch_failed(self, generation: Generation, fault: Fault) -> None:
+    def launch_failed(self, fault: Fault) -> None:
         """A launched environment will never be ready."""
         self._failures += 1
         if not self._closing:
@@ -243,11 +240,11 @@ class Pool:
             self._launch_for_waiting()
             self._refill_later()
 
-    def exec_done(self, generation: Generation, fault: Fault | None) -> None:
+    def exec_done(self, fault: Fault | None) -> None:
         """What was to be exec'd is an environment now (adopted next), or could not even be made."""
         self._spawning -= 1
         if fault is not None:
-            self.launch_failed(generation, fault)
+            self.launch_failed(fault)
 
     def start_expired(self, environment: Environment) -> None:
         """An environment was not ready in time. Its init is tried once more, under the function's own timeout."""
@@ -299,7 +296,7 @@ class Pool:
         except OSError as fault:
             if not generation.forks:
                 self._spawning -= 1
-            self.host.loop.call_soon(self.launch_failed, generation, faults.sandbox_failure("", str(fault)))
+            self.host.loop.call_soon(self.launch_failed, faults.sandbox_failure("", str(fault)))
             return False
         return True
 
@@ -394,7 +391,6 @@ class Pool:
         if generation is not self._current or self._closing:
             return
         self._current = None
-        self.restarts += 1
         self._deaths += 1
         self.host.log.line(f"the template died ({exit_}); building another", self.config.name, "ERROR")
         if self._deaths >= LAUNCH_TRIES:

@@ -61,10 +61,6 @@ Fork = Callable[[int, Sequence[int], bytes], Forked]
 the request after the channel and the log, and say where the worker belongs; the pages are for it to copy at once."""
 
 
-class WarmUpFault(Exception):
-    """A recorded event failed in the real handler."""
-
-
 def warm_up(handler: Callable[..., Any], events: Sequence[bytes]) -> None:
     """Run recorded events through the real handler, so that what it does first is done before the freeze.
 
