@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import ClassVar
 
-from setuptools import Command, setup
+from setuptools import Command, Extension, setup
 from setuptools.command.build import build
 
 
@@ -65,5 +65,23 @@ class BuildKeeper(Command):
         return {}
 
 
+events = Extension(
+    "lamplighter._events",
+    sources=sorted(str(path) for path in Path("native/events").glob("*.c")),
+    depends=sorted(str(path) for path in Path("native/events").glob("*.h")),
+    extra_compile_args=[
+        "-std=gnu11",
+        "-O2",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-Wstrict-prototypes",
+        "-fvisibility=hidden",
+    ],
+)
 build.sub_commands.append(("build_keeper", None))
-setup(cffi_modules=["native/sandbox/build.py:ffibuilder"], cmdclass={"build_keeper": BuildKeeper})
+setup(
+    ext_modules=[events],
+    cffi_modules=["native/sandbox/build.py:ffibuilder"],
+    cmdclass={"build_keeper": BuildKeeper},
+)
