@@ -13,6 +13,7 @@ import marshal
 from json import JSONDecoder, JSONEncoder
 from typing import Any, NoReturn, cast
 
+from lamplighter._events import Decoder
 from lamplighter.events import syntax, writer
 
 
@@ -43,6 +44,8 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 _scan = JSONDecoder(parse_constant=_refuse_constant).scan_once  # type: ignore[attr-defined]
+_decode = Decoder(constants=False).decode
+"""The decoder of this process: what it has learned by the time of a fork, from warm-up events say, its workers know."""
 _ascii = JSONEncoder(check_circular=False, ensure_ascii=True)
 _unicode = JSONEncoder(check_circular=False, ensure_ascii=False)
 
@@ -53,13 +56,9 @@ def decode(body: bytes) -> object:
     Raises :class:`UnmarshalError` for whatever is not one JSON value in UTF-8 (a byte order mark may precede it).
     """
     try:
-        text = str(body, "utf-8")
-        value, end = _scan(text, 0)
-        if end == len(text) or not text[end:].strip(syntax.WHITESPACE):
-            return value
-    except Exception:  # noqa: S110 - whatever it was, the second reading below finds it again, and words it
-        pass
-    return _decode_again(body)
+        return _decode(body)
+    except Exception:  # whatever it was, the second reading finds it again, and words it
+        return _decode_again(body)
 
 
 def _decode_again(body: bytes) -> object:

@@ -1,0 +1,24 @@
+"""The C extension behind lamplighter.events."""
+
+from typing import Literal, final
+
+from typing_extensions import Buffer
+
+layout: str
+"""How dicts are built: ``"direct"``, or what of this interpreter's dict layout is not as expected."""
+scanner: Literal["avx2", "sse2", "neon", "words", "bytes"]
+"""By what long strings are searched."""
+
+class DecodeError(ValueError):
+    """A text is not one JSON value."""
+
+    msg: str
+    pos: int
+    lineno: int
+    colno: int
+
+@final
+class Decoder:
+    def __new__(cls, *, shapes: int = 8, memory: int = 1 << 20, constants: bool = True) -> Decoder: ...
+    def decode(self, data: Buffer, /) -> object: ...
+    def stats(self) -> dict[str, int]: ...
