@@ -2,18 +2,18 @@
 
 What the service does was observed on awslambdaric 4.2.2, AWS's own client for Python. It codes with simplejson, which
 differs from the standard library's ``json`` where a handler's author can see it: an event may not hold ``NaN``, and
-must be UTF-8; a named tuple becomes an object, nested bytes a string, a ``Decimal`` a bare number. Here the standard
-library's C code does the common case, and two slow paths own the rest: :mod:`lamplighter.events.syntax` words the
-faults of an event, :mod:`lamplighter.events.writer` writes results of other than the plain types.
+must be UTF-8; a named tuple becomes an object, nested bytes a string, a ``Decimal`` a bare number. Here C
+code does the common case, and two slow paths own the rest: :mod:`lamplighter.events.syntax` words the faults of an
+event, :mod:`lamplighter.events.writer` writes results of other than the plain types.
 """
 
 from __future__ import annotations
 
-import marshal
-from json import JSONDecoder, JSONEncoder
-from typing import Any, NoReturn, cast
+from json import JSONDecoder
+from typing import NoReturn
 
-from lamplighter.events import syntax, writer
+from lamplighter._events import encode as _encode
+from lamplighter.events import syntax
 
 
 class CodecFault(Exception):
@@ -43,8 +43,6 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 _scan = JSONDecoder(parse_constant=_refuse_constant).scan_once  # type: ignore[attr-defined]
-_ascii = JSONEncoder(check_circular=False, ensure_ascii=True)
-_unicode = JSONEncoder(check_circular=False, ensure_ascii=False)
 
 
 def decode(body: bytes) -> object:
@@ -88,19 +86,19 @@ def encode(result: object, *, ascii_only: bool) -> tuple[bytes, bool]:
     ``": "``; ``ascii_only`` says whether other characters are escaped. Floats that JSON does not know go out as ``NaN``
     and ``Infinity``, as on Lambda. Raises :class:`MarshalError`.
     """
+    body = _encode(result, ascii_only)
+    return (body, True) if body is not None else _encode_slowly(result, ascii_only)
+
+
+def _encode_slowly(result: object, ascii_only: bool) -> tuple[bytes, bool]:
     if isinstance(result, bytes):
         return bytes(result), False
+    from lamplighter.events import writer  # noqa: PLC0415 - most handlers never return what needs it
+
     try:
-        # Marshal takes the exact built-in types and refuses every subclass. So where it succeeds, the C encoder cannot
-        # meet a named tuple, which it would write as an array without asking; no other test is as fast. Shared and
-        # circular structures are walked once.
-        marshal.dumps(cast(Any, result))
-        text = (_ascii if ascii_only else _unicode).encode(result)
-    except Exception:
-        try:
-            text = writer.write(result, ascii_only)
-        except Exception as fault:
-            raise MarshalError(f"Unable to marshal response: {writer.explain(fault)}") from None
+        text = writer.write(result, ascii_only)
+    except Exception as fault:
+        raise MarshalError(f"Unable to marshal response: {writer.explain(fault)}") from None
     # A lone surrogate has no UTF-8 form. Written as a backslash escape it is JSON again; awslambdaric ends its process
     # here.
     return text.encode("utf-8", "backslashreplace"), True

@@ -1,0 +1,3 @@
+"""The C extension behind lamplighter.events."""
+
+def encode(result: object, ascii_only: bool, /) -> bytes | None: ...
