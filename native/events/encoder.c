@@ -260,41 +260,79 @@ static PyObject *finished(struct ll_out *out, char *at)
     return bytes;
 }
 
-PyDoc_STRVAR(encode_doc, "encode(result, ascii_only, /)\n--\n\n"
-                         "The JSON of result as bytes; None if it holds anything but plain values.");
-
-static PyObject *encode(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t count)
+/* The result as JSON; NULL without an exception where it holds anything but plain values. */
+static PyObject *encode_plain(PyObject *result, int ascii_only)
 {
-    if (count != 2) {
-        PyErr_Format(PyExc_TypeError, "encode() takes a result and ascii_only, got %zd arguments", count);
-        return NULL;
-    }
-    int ascii_only = PyObject_IsTrue(arguments[1]);
-    if (ascii_only < 0)
-        return NULL;
     struct ll_out out;
     out.start = out.first;
     out.end = out.first + sizeof(out.first);
     out.bytes = NULL;
     out.decimal = NULL;
     out.third = ascii_only ? 0x7f : '"';
-    char *at = write_value(&out, out.start, arguments[0]);
+    char *at = write_value(&out, out.start, result);
     PyObject *bytes = at == NULL ? NULL : finished(&out, at);
     Py_XDECREF(out.bytes);
     Py_XDECREF(out.decimal);
-    if (bytes != NULL)
-        return bytes;
-    if (PyErr_Occurred()) {
-        /* writer.py meets the fault again, and words it. What is no Exception ends the process, and is passed on. */
-        if (!PyErr_ExceptionMatches(PyExc_Exception))
-            return NULL;
+    /* Python meets the fault again, and words it. What is no Exception ends the process, and is passed on. */
+    if (bytes == NULL && PyErr_Occurred() && PyErr_ExceptionMatches(PyExc_Exception))
         PyErr_Clear();
+    return bytes;
+}
+
+PyDoc_STRVAR(encode_doc,
+             "encode($self, /, result, *, ascii_only)\n--\n\n"
+             "A handler's result as bytes, and whether they are JSON.\n\n"
+             "Bytes are sent as they are, and are not JSON. Everything else becomes JSON with the separators \", \" and\n"
+             "\": \"; ascii_only says whether other characters are escaped. Floats that JSON does not know go out as NaN\n"
+             "and Infinity, as on Lambda. Raises MarshalError.");
+
+/* `slowly` is the function in Python that encodes what is not plain. */
+static PyObject *encode(PyObject *slowly, PyObject *const *arguments, Py_ssize_t count, PyObject *names)
+{
+    if (count != 1 || names == NULL || PyTuple_GET_SIZE(names) != 1 ||
+        PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(names, 0), "ascii_only") != 0) {
+        PyErr_SetString(PyExc_TypeError, "encode() takes a result, and ascii_only by name");
+        return NULL;
     }
-    Py_RETURN_NONE;
+    int ascii_only = PyObject_IsTrue(arguments[1]);
+    if (ascii_only < 0)
+        return NULL;
+    PyObject *bytes = encode_plain(arguments[0], ascii_only);
+    if (bytes == NULL) {
+        if (PyErr_Occurred())
+            return NULL;
+        return PyObject_CallFunctionObjArgs(slowly, arguments[0], ascii_only ? Py_True : Py_False, NULL);
+    }
+    PyObject *pair = PyTuple_New(2);
+    if (pair == NULL) {
+        Py_DECREF(bytes);
+        return NULL;
+    }
+    Py_INCREF(Py_True);
+    PyTuple_SET_ITEM(pair, 0, bytes);
+    PyTuple_SET_ITEM(pair, 1, Py_True);
+    return pair;
+}
+
+static PyMethodDef encode_method = {"encode", (PyCFunction)(void (*)(void))encode, METH_FASTCALL | METH_KEYWORDS,
+                                    encode_doc};
+
+PyDoc_STRVAR(encoder_doc, "encoder(slowly, /)\n--\n\n"
+                          "The function encode(result, *, ascii_only); slowly(result, ascii_only) takes over where the\n"
+                          "result holds anything but plain values.");
+
+static PyObject *encoder(PyObject *module, PyObject *slowly)
+{
+    PyObject *name = PyModule_GetNameObject(module);
+    if (name == NULL)
+        return NULL;
+    PyObject *function = PyCFunction_NewEx(&encode_method, slowly, name);
+    Py_DECREF(name);
+    return function;
 }
 
 static PyMethodDef methods[] = {
-    {"encode", (PyCFunction)(void (*)(void))encode, METH_FASTCALL, encode_doc},
+    {"encoder", encoder, METH_O, encoder_doc},
     {NULL, NULL, 0, NULL},
 };
 

@@ -13,7 +13,7 @@
 #include <arm_neon.h>
 #endif
 
-/* `text` is stored whole, eight bytes at once, of which `size` count; 0 means that the character stands for itself. */
+/* `text` is stored whole, eight bytes at once, of which `size` count. */
 struct escape {
     char text[7];
     unsigned char size;
@@ -29,76 +29,78 @@ static const struct escape escapes[128] = {
 
 enum { BLOCK = 16 };
 
+/* A block's odd bytes are those that are not copied but escaped; one above 127 counts as odd in any case. */
 #if defined(__SSE2__)
 
-/* Copy a block; nonzero if a byte of it is not copied but escaped. In blocks a byte above 127 counts as one. */
-static inline unsigned copy_block(char *to, const unsigned char *from, unsigned char third)
+typedef unsigned odd_bytes;
+
+static inline odd_bytes find_odd(const unsigned char *from, unsigned char third)
 {
     __m128i block = _mm_loadu_si128((const __m128i *)from);
     __m128i odd = _mm_or_si128(_mm_cmpeq_epi8(block, _mm_set1_epi8('"')), _mm_cmpeq_epi8(block, _mm_set1_epi8('\\')));
     odd = _mm_or_si128(odd, _mm_cmpeq_epi8(block, _mm_set1_epi8((char)third)));
     odd = _mm_or_si128(odd, _mm_cmplt_epi8(block, _mm_set1_epi8(' '))); /* signed: above 127 is below too */
-    _mm_storeu_si128((__m128i *)to, block);
-    return (unsigned)_mm_movemask_epi8(odd);
+    return (odd_bytes)_mm_movemask_epi8(odd);
 }
 
-static inline int first_odd(unsigned mask)
+static inline odd_bytes without_first(odd_bytes odd, size_t count)
 {
-    return __builtin_ctz(mask);
+    return odd >> count;
+}
+
+static inline int first_odd(odd_bytes odd)
+{
+    return __builtin_ctz(odd);
 }
 
 #elif defined(__aarch64__)
 
-static inline uint64_t copy_block(char *to, const unsigned char *from, unsigned char third)
+typedef uint64_t odd_bytes; /* four bits a byte: NEON has no movemask */
+
+static inline odd_bytes find_odd(const unsigned char *from, unsigned char third)
 {
     uint8x16_t block = vld1q_u8(from);
     uint8x16_t odd = vorrq_u8(vceqq_u8(block, vdupq_n_u8('"')), vceqq_u8(block, vdupq_n_u8('\\')));
     odd = vorrq_u8(odd, vceqq_u8(block, vdupq_n_u8(third)));
     odd = vorrq_u8(odd, vcltq_s8(vreinterpretq_s8_u8(block), vdupq_n_s8(' ')));
-    vst1q_u8((uint8_t *)to, block);
-    /* Four bits a byte: NEON has no movemask. */
     return vget_lane_u64(vreinterpret_u64_u8(vshrn_n_u16(vreinterpretq_u16_u8(odd), 4)), 0);
 }
 
-static inline int first_odd(uint64_t mask)
+static inline odd_bytes without_first(odd_bytes odd, size_t count)
 {
-    return __builtin_ctzll(mask) >> 2;
+    return odd >> 4 * count;
+}
+
+static inline int first_odd(odd_bytes odd)
+{
+    return __builtin_ctzll(odd) >> 2;
 }
 
 #else
 
-static inline unsigned copy_block(char *to, const unsigned char *from, unsigned char third)
+typedef unsigned odd_bytes;
+
+static inline odd_bytes find_odd(const unsigned char *from, unsigned char third)
 {
-    unsigned odd = 0;
+    odd_bytes odd = 0;
     for (unsigned i = 0; i < BLOCK; i++) {
         unsigned char c = from[i];
-        odd |= (unsigned)(c < ' ' || c > 127 || c == '"' || c == '\\' || c == third) << i;
-        to[i] = (char)c;
+        odd |= (odd_bytes)(c < ' ' || c > 127 || c == '"' || c == '\\' || c == third) << i;
     }
     return odd;
 }
 
-static inline int first_odd(unsigned mask)
+static inline odd_bytes without_first(odd_bytes odd, size_t count)
 {
-    return __builtin_ctz(mask);
+    return odd >> count;
+}
+
+static inline int first_odd(odd_bytes odd)
+{
+    return __builtin_ctz(odd);
 }
 
 #endif
-
-#define EACH_BYTE(byte) (UINT64_C(0x0101010101010101) * (byte))
-
-static inline uint64_t has_zero_byte(uint64_t bytes)
-{
-    return (bytes - EACH_BYTE(1)) & ~bytes;
-}
-
-/* Whether any of eight bytes is not copied but escaped, in whatever order they are. */
-static inline int any_odd(uint64_t bytes, unsigned char third)
-{
-    uint64_t odd = has_zero_byte(bytes ^ EACH_BYTE('"')) | has_zero_byte(bytes ^ EACH_BYTE('\\')) |
-                   has_zero_byte(bytes ^ EACH_BYTE(third)) | ((bytes - EACH_BYTE(' ')) & ~bytes) | bytes;
-    return (odd & EACH_BYTE(0x80)) != 0;
-}
 
 static inline char *write_hex4(char *at, unsigned code)
 {
@@ -112,14 +114,10 @@ static inline char *write_hex4(char *at, unsigned code)
     return at + 6;
 }
 
-/* One character, whatever it is; at most 12 bytes. */
-static inline char *write_character(char *at, Py_UCS4 c, unsigned char third)
+/* A character that is not copied; at most 12 bytes. */
+static inline char *write_odd(char *at, Py_UCS4 c, unsigned char third)
 {
     if (c < 0x80) {
-        if (c >= ' ' && c != '"' && c != '\\' && c != third) {
-            *at = (char)c;
-            return at + 1;
-        }
         memcpy(at, &escapes[c], 8);
         return at + escapes[c].size;
     }
@@ -149,65 +147,77 @@ static inline char *write_character(char *at, Py_UCS4 c, unsigned char third)
     return at + 4;
 }
 
-/*
- * The rest of a string, shorter than a block: two loads that overlap cover it, and nothing beside it is read. `left`
- * bytes of room are there, and LL_SLACK; where that may not do, more is asked for.
- */
-static inline char *write_rest(struct ll_out *out, char *at, const unsigned char *from, size_t left)
+/* Copy fewer than BLOCK bytes: two moves that overlap, and nothing beside the bytes is read. */
+static inline void copy_few(char *at, const unsigned char *from, size_t count)
 {
-    unsigned char third = out->third;
-    if (left >= 8) {
+    if (count >= 8) {
         uint64_t head, tail;
         memcpy(&head, from, 8);
-        memcpy(&tail, from + left - 8, 8);
-        if (!any_odd(head, third) && !any_odd(tail, third)) {
-            memcpy(at, &head, 8);
-            memcpy(at + left - 8, &tail, 8);
-            return at + left;
-        }
-    } else if (left >= 4) {
+        memcpy(&tail, from + count - 8, 8);
+        memcpy(at, &head, 8);
+        memcpy(at + count - 8, &tail, 8);
+    } else if (count >= 4) {
         uint32_t head, tail;
         memcpy(&head, from, 4);
-        memcpy(&tail, from + left - 4, 4);
-        if (!any_odd((uint64_t)head << 32 | tail, third)) {
-            memcpy(at, &head, 4);
-            memcpy(at + left - 4, &tail, 4);
-            return at + left;
-        }
-    } else if (left == 0) {
-        return at;
+        memcpy(&tail, from + count - 4, 4);
+        memcpy(at, &head, 4);
+        memcpy(at + count - 4, &tail, 4);
+    } else if (count > 0) {
+        at[0] = (char)from[0];
+        at[count / 2] = (char)from[count / 2];
+        at[count - 1] = (char)from[count - 1];
     }
-    at = ll_room(out, at, 6 * BLOCK);
-    for (const unsigned char *end = from + left; at != NULL && from < end; from++)
-        at = write_character(at, *from, third);
-    return at;
 }
 
-/* Characters of one byte: ASCII, or Latin-1. */
+/*
+ * Characters of one byte: ASCII, or Latin-1. At least BLOCK bytes that may be read lie before them, the head of the
+ * string object: so the last block of a string is one that ends with it, however short the string is.
+ */
 static char *write_narrow(struct ll_out *out, char *at, const unsigned char *from, Py_ssize_t size)
 {
     const unsigned char *end = from + size;
-    at = ll_room(out, at, size + 1);
+    unsigned char third = out->third;
+    at = ll_room(out, at, size);
     if (at == NULL)
         return NULL;
     *at++ = '"';
-    while (end - from >= BLOCK) {
-        __auto_type odd = copy_block(at, from, out->third);
-        if (__builtin_expect(!odd, 1)) {
-            from += BLOCK;
-            at += BLOCK;
-            continue;
+    for (;;) {
+        size_t left = (size_t)(end - from);
+        odd_bytes odd;
+        if (left >= BLOCK) {
+            odd = find_odd(from, third);
+            memcpy(at, from, BLOCK);
+            if (__builtin_expect(odd == 0, 1)) {
+                from += BLOCK;
+                at += BLOCK;
+                continue;
+            }
+        } else {
+            odd = without_first(find_odd(end - BLOCK, third), BLOCK - left);
+            if (left == 0 || __builtin_expect(odd == 0, 1)) {
+                copy_few(at, from, left);
+                return at + left;
+            }
+            copy_few(at, from, (size_t)first_odd(odd));
         }
         from += first_odd(odd);
-        at = write_character(at + first_odd(odd), *from++, out->third);
+        at = write_odd(at + first_odd(odd), *from++, third);
         at = ll_room(out, at, end - from);
         if (at == NULL)
             return NULL;
     }
-    return write_rest(out, at, from, (size_t)(end - from));
 }
 
-/* Characters of two or four bytes; `kind` is a constant wherever this is inlined. */
+static inline char *write_character(char *at, Py_UCS4 c, unsigned char third)
+{
+    if (c < 0x80 && c >= ' ' && c != '"' && c != '\\' && c != third) {
+        *at = (char)c;
+        return at + 1;
+    }
+    return write_odd(at, c, third);
+}
+
+/* Characters of any width, one by one; `kind` is a constant wherever this is inlined. */
 static inline __attribute__((always_inline)) char *write_wide(struct ll_out *out, char *at, const void *data, int kind,
                                                               Py_ssize_t size)
 {
@@ -234,7 +244,8 @@ char *ll_write_text(struct ll_out *out, char *at, PyObject *text)
     Py_ssize_t size = PyUnicode_GET_LENGTH(text);
     switch (PyUnicode_KIND(text)) {
     case PyUnicode_1BYTE_KIND:
-        at = write_narrow(out, at, data, size);
+        at = PyUnicode_IS_COMPACT(text) ? write_narrow(out, at, data, size)
+                                        : write_wide(out, at, data, PyUnicode_1BYTE_KIND, size);
         break;
     case PyUnicode_2BYTE_KIND:
         at = write_wide(out, at, data, PyUnicode_2BYTE_KIND, size);

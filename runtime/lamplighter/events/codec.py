@@ -12,7 +12,7 @@ from __future__ import annotations
 from json import JSONDecoder
 from typing import NoReturn
 
-from lamplighter._events import encode as _encode
+from lamplighter._events import encoder
 from lamplighter.events import syntax
 
 
@@ -79,18 +79,8 @@ def _decode_again(body: bytes) -> object:
     return value
 
 
-def encode(result: object, *, ascii_only: bool) -> tuple[bytes, bool]:
-    """A handler's result as bytes, and whether they are JSON.
-
-    Bytes are sent as they are, and are not JSON. Everything else becomes JSON with the separators ``", "`` and
-    ``": "``; ``ascii_only`` says whether other characters are escaped. Floats that JSON does not know go out as ``NaN``
-    and ``Infinity``, as on Lambda. Raises :class:`MarshalError`.
-    """
-    body = _encode(result, ascii_only)
-    return (body, True) if body is not None else _encode_slowly(result, ascii_only)
-
-
 def _encode_slowly(result: object, ascii_only: bool) -> tuple[bytes, bool]:
+    """What :func:`encode` does, for results of other than the plain types."""
     if isinstance(result, bytes):
         return bytes(result), False
     from lamplighter.events import writer  # noqa: PLC0415 - most handlers never return what needs it
@@ -102,3 +92,6 @@ def _encode_slowly(result: object, ascii_only: bool) -> tuple[bytes, bool]:
     # A lone surrogate has no UTF-8 form. Written as a backslash escape it is JSON again; awslambdaric ends its process
     # here.
     return text.encode("utf-8", "backslashreplace"), True
+
+
+encode = encoder(_encode_slowly)
