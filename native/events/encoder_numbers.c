@@ -123,13 +123,23 @@ static struct decimal shortest(uint64_t significand, int exponent, int lower_is_
     return (struct decimal){s + (v > half || (v == half && (s & 1))), k};
 }
 
+static inline void strip_zeros(struct decimal *number, uint64_t power, int zeros)
+{
+    if (number->digits % power == 0) {
+        number->digits /= power;
+        number->exponent += zeros;
+    }
+}
+
 /* As repr() lays digits out: with an exponent outside 1e-4 to 1e16, otherwise with a point and a digit after it. */
 static char *lay_out(char *at, struct decimal number)
 {
-    while (number.digits % 10 == 0) {
-        number.digits /= 10;
-        number.exponent++;
-    }
+    /* Up to 16 zeros stand at the end; seldom none, and often most of 16. */
+    strip_zeros(&number, 100000000, 8);
+    strip_zeros(&number, 100000000, 8);
+    strip_zeros(&number, 10000, 4);
+    strip_zeros(&number, 100, 2);
+    strip_zeros(&number, 10, 1);
     char digits[32];
     int count = (int)(write_unsigned(digits, number.digits) - digits);
     int point = count + number.exponent;
