@@ -10,8 +10,8 @@ import json
 import random
 from typing import Any, Protocol
 
-_WORDS = "заказ принят и будет доставлен завтра до обеда спасибо за покупку номер отправления".split()
-_FRENCH = "élève forêt déjà maison très bientôt ça livraison garçon numéro à bien reçue".split()
+_WORDS = ("заказ", "принят", "и", "будет", "доставлен", "завтра", "до", "обеда", "спасибо", "за", "покупку", "номер")
+_FRENCH = ("élève", "forêt", "déjà", "maison", "très", "bientôt", "ça", "livraison", "garçon", "à", "bien", "reçue")
 
 
 class Maker(Protocol):

@@ -1,9 +1,9 @@
 """Events as AWS's services send them, and documents of no known shape: what the decoders are measured and tested on.
 
-Each maker takes a ``random.Random`` and returns one event. Keys and their order are the service's; ids, times, addresses,
-headers and bodies come from the generator, so that no two events of a source are the same bytes and none of them can be
-decoded by remembering another. What a service sends unchanged (versions, regions, ARNs of the one bucket or queue) does
-not change here either.
+Each maker takes a ``random.Random`` and returns one event. Keys and their order are the service's; ids, times,
+addresses, headers and bodies come from the generator, so that no two events of a source are the same bytes and none of
+them can be decoded by remembering another. What a service sends unchanged (versions, regions, ARNs of the one bucket or
+queue) does not change here either.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _ACCOUNT = "123456789012"
 _REGION = "eu-central-1"
 _AGENTS = (
     "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
-    "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.5 Safari",
+    "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.5",
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/138.0.0.0 Safari/537.36",
     "okhttp/4.12.0",
     "python-requests/2.32.4",
@@ -63,9 +63,17 @@ def _order(rng: random.Random) -> Event:
     """What a shop's client sends: the body of a request, or of a message."""
     return {
         "order": _hex(rng, 12),
-        "customer": {"name": rng.choice(_NAMES), "mail": f"{_hex(rng, 6)}@example.com", "since": rng.randrange(2010, 2026)},
+        "customer": {
+            "name": rng.choice(_NAMES),
+            "mail": f"{_hex(rng, 6)}@example.com",
+            "since": rng.randrange(2010, 2026),
+        },
         "lines": [
-            {"sku": f"A-{rng.randrange(10**5):05}", "quantity": rng.randrange(1, 20), "price": rng.randrange(10**5) / 100}
+            {
+                "sku": f"A-{rng.randrange(10**5):05}",
+                "quantity": rng.randrange(1, 20),
+                "price": rng.randrange(10**5) / 100,
+            }
             for _ in range(rng.randrange(1, 5))
         ],
         "gift": rng.random() < 0.2,
@@ -223,7 +231,9 @@ def sns(rng: random.Random) -> Event:
     """A topic's delivery of one message."""
     topic = "arn:aws:sns:eu-central-1:123456789012:orders"
     subscription = f"{topic}:21be56ed-a058-49f5-8c98-aedd2564c486"
-    certificate = "https://sns.eu-central-1.amazonaws.com/SimpleNotificationService-7ff5318490ec183fbaddaa2a969abfda.pem"
+    certificate = (
+        "https://sns.eu-central-1.amazonaws.com/SimpleNotificationService-7ff5318490ec183fbaddaa2a969abfda.pem"
+    )
     notification = {
         "Type": "Notification",
         "MessageId": _uuid(rng),
@@ -389,7 +399,7 @@ def _scalar(rng: random.Random) -> object:
         case 2:
             return rng.choice([None, True, False])
         case 3:
-            return "".join(rng.choices("aé ü\"\\\n花\U0001f600 xyz", k=rng.randrange(12)))
+            return "".join(rng.choices('aé ü"\\\n花\U0001f600 xyz', k=rng.randrange(12)))
         case _:
             return "".join(rng.choices(string.ascii_letters + string.digits + " -_/", k=rng.randrange(40)))
 
