@@ -158,7 +158,7 @@ def _count_decoding(marks: _Marks, name: str) -> None:
 def _count_encoding(marks: _Marks, name: str) -> None:
     def run(label: str, loop: Loop) -> None:
         maker = returns.RETURNS[name]
-        warm, fresh = returns.values(maker, 1, 100), returns.values(maker, 2, 100)
+        warm, fresh = returns.values(maker, 1, counted(name)), returns.values(maker, 2, counted(name))
         gc.collect()
         gc.freeze()
         marks.run(label, loop, warm, fresh)

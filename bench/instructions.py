@@ -13,6 +13,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from bench.coding import EMPTY, counted
+
 ROOT = Path(__file__).resolve().parents[1]
 
 _SHIM = """
@@ -69,3 +71,10 @@ def counts(shim: Path, what: str, name: str, directory: Path) -> dict[str, int]:
             found[label[1]] = int(total[1])
         path.unlink()
     return found
+
+
+def per_call(shim: Path, what: str, name: str, directory: Path) -> dict[str, float]:
+    """The same for one input, without the loop around the call."""
+    found = counts(shim, what, name, directory)
+    loop = found.pop(EMPTY)
+    return {label: (count - loop) / counted(name) for label, count in found.items()}
