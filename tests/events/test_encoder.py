@@ -235,9 +235,7 @@ def test_decimals_follow_the_context_and_nan_has_one_form() -> None:
         assert in_c({"d": Decimal(text)}, ascii_only=True)[0] == b'{"d": %s}' % text.encode()
 
 
-@pytest.mark.parametrize(
-    "call", [encode, lambda: encode(1), lambda: encode(1, True), lambda: encode(1, asci=1)]
-)
+@pytest.mark.parametrize("call", [encode, lambda: encode(1), lambda: encode(1, True), lambda: encode(1, asci=1)])
 def test_ascii_only_is_given_by_name_and_must_be(call: Any) -> None:
     with pytest.raises(TypeError, match="ascii_only"):
         call()
