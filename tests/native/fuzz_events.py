@@ -7,6 +7,8 @@ events that the services send and documents of no shape are cut, spliced, repeat
 long-lived decoder and a new one; ``json.loads`` is the judge of both. Every value then goes through the encoder, whose
 judge is the writer in Python. It ends with status 1 and the bytes in question at the first difference, and with the
 sanitizer's status and report at the first fault. The same seed and Python make the same inputs in the same order.
+
+With ``--libfuzzer`` clang's libFuzzer makes the inputs instead, led by the coverage of the extension's C.
 """
 
 from __future__ import annotations
@@ -27,6 +29,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g", "-O1")
+PLACES = [str(ROOT), str(ROOT / "tests"), str(ROOT / "runtime")]
+"""Where the inputs, the judges and the package are."""
 SECOND_LIFE = 2000
 """Inputs that one decoder sees before a new one takes its place: long enough to fill its memory and to forget."""
 
@@ -138,53 +142,102 @@ TOKENS = (
 )  # fmt: skip
 
 
+class Judge:
+    """One input after the other through the decoders and the encoder; fails where the judges in Python differ."""
+
+    def __init__(self) -> None:
+        from judging import Refused, expected, found, judge
+        from lamplighter import _events
+        from lamplighter.events import Decoder, writer
+
+        def left(result: object, ascii_only: bool) -> tuple[bytes, bool]:
+            raise AssertionError("a value of plain types was left to Python")
+
+        self._refused, self._expected, self._found, self._judge = Refused, expected, found, judge
+        self._decoder, self._write, self._encode = Decoder, writer.write, _events.encoder(left)
+        self._lasting = Decoder()
+        self.count = 0
+
+    def __call__(self, body: bytes) -> None:
+        self.count += 1
+        if self.count % SECOND_LIFE == 0:
+            self._lasting = self._decoder(memory=(1 << 20, 20_000, 500, 0)[self.count // SECOND_LIFE % 4])
+        decode = self._lasting.decode
+        self._judge(decode, body)
+        if self.count % 4 == 0:
+            self._judge(self._decoder().decode, bytearray(body))
+        value = self._expected(body) if self.count % 3 == 0 else self._found(decode, body)
+        if not isinstance(value, self._refused):
+            ascii_only = self.count % 2 == 0
+            wanted = self._write(value, ascii_only).encode("utf-8", "backslashreplace")
+            written = self._encode(value, ascii_only=ascii_only)[0]
+            assert written == wanted, f"{written[:300]!r} instead of {wanted[:300]!r}"
+
+
 def fuzz(seconds: float, seed: int) -> int:
     """Run for ``seconds`` of this process's own CPU time; how many inputs there were."""
-    sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "runtime")]
-    from judging import Refused, expected, found, judge
-    from lamplighter import _events
-    from lamplighter.events import Decoder, writer
-
-    def left(result: object, ascii_only: bool) -> tuple[bytes, bool]:
-        raise AssertionError("a value of plain types was left to Python")
-
-    encode = _events.encoder(left)
-    inputs = Inputs(seed)
-    count = 0
-    lasting = Decoder()
+    judge, inputs = Judge(), Inputs(seed)
     while time.process_time() < seconds:
-        count += 1
-        if count % SECOND_LIFE == 0:
-            lasting = Decoder(memory=random.Random(count).choice([0, 500, 20_000, 1 << 20]))
         body = inputs.next()
         try:
-            judge(lasting.decode, body)
-            if count % 4 == 0:
-                judge(Decoder(constants=True).decode, bytearray(body))
-            value = expected(body) if count % 3 == 0 else found(lasting.decode, body)
-            if not isinstance(value, Refused):
-                ascii_only = count % 2 == 0
-                wanted = writer.write(value, ascii_only).encode("utf-8", "backslashreplace")
-                written = encode(value, ascii_only=ascii_only)[0]
-                assert written == wanted, f"{written[:300]!r} instead of {wanted[:300]!r}"
+            judge(body)
         except Exception as fault:
-            fault.add_note(f"input {count} of seed {seed}: {body!r}")
+            fault.add_note(f"input {judge.count} of seed {seed}: {body!r}")
             raise
-    return count
+    return judge.count
+
+
+def judge_within() -> Judge:
+    """For the target in C, whose extension is built in."""
+    sys.modules["lamplighter._events"] = importlib.import_module("_events")
+    return Judge()
+
+
+def run_libfuzzer(directory: Path, seconds: float, seed: int) -> int:
+    """Build the target with clang, feed it some inputs of ours, and let it run; its status."""
+    variables = sysconfig.get_config_vars()
+    library = f"python{variables['LDVERSION']}"
+    target = directory / "target"
+    sources = sorted(str(path) for path in (ROOT / "native" / "events").glob("*.c"))
+    command = ["clang", "-std=gnu11", "-fsanitize=fuzzer,address,undefined", *SANITIZERS[1:]]
+    command += [f"-I{sysconfig.get_paths()['include']}", "-o", str(target), *sources]
+    command += [str(Path(__file__).with_name("fuzz_events_target.c"))]
+    command += [f"-L{variables['LIBDIR']}", f"-Wl,-rpath,{variables['LIBDIR']}", f"-l{library}", "-lm"]
+    subprocess.run(command, check=True, timeout=300)
+    seeds = directory / "seeds"
+    seeds.mkdir()
+    inputs = Inputs(seed)
+    for number in range(200):
+        (seeds / str(number)).write_bytes(inputs.next()[:4096])
+    environment = {
+        **os.environ,
+        "PYTHONHOME": sys.base_prefix,
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *PLACES]),
+        "PYTHONMALLOC": "malloc",
+        "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1",
+    }
+    command = [str(target), f"-max_total_time={seconds:.0f}", f"-seed={seed}", "-max_len=4096", "-rss_limit_mb=4096"]
+    command += ["-print_final_stats=1", f"-artifact_prefix={ROOT}/", str(seeds)]
+    return subprocess.run(command, env=environment, timeout=300 + 3 * seconds, check=False).returncode
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60, help="CPU time to fuzz for")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--libfuzzer", action="store_true", help="by libFuzzer, for as much wall time")
     parser.add_argument("--extension", type=Path, help="fuzz this build of the extension, in this process")
     options = parser.parse_args()
     if options.extension is not None:
         load(options.extension)
+        sys.path[:0] = PLACES
         count = fuzz(options.seconds, options.seed)
         print(f"{count} inputs in {time.process_time():.0f} s of CPU time, seed {options.seed}: no finding")
         return 0
     with tempfile.TemporaryDirectory(prefix="fuzz-events-") as directory:
+        if options.libfuzzer:
+            sys.path[:0] = PLACES
+            return run_libfuzzer(Path(directory), options.seconds, options.seed)
         extension = build(Path(directory), *SANITIZERS)
         command = [sys.executable, __file__, "--extension", str(extension)]
         command += ["--seconds", str(options.seconds), "--seed", str(options.seed)]
