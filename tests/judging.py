@@ -57,7 +57,7 @@ def difference(actual: Any, wanted: Any) -> str:
                 return f"{path}: {len(one)} items instead of {len(other)}"
             stack += [(f"{path}[{at}]", *pair) for at, pair in enumerate(zip(one, other, strict=True))]
         elif isinstance(one, float):
-            if struct.pack("<d", one) != struct.pack("<d", other) and (one == one or other == other):  # noqa: PLR0124
+            if struct.pack("<d", one) != struct.pack("<d", other) and (one == one or other == other):
                 return f"{path}: {one!r} instead of {other!r}"
         elif one != other:
             return f"{path}: {_shown(one)} instead of {_shown(other)}"

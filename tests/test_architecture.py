@@ -41,7 +41,17 @@ HEAVY = {
     "asyncio",
     "ssl",
 }
-SLOW_AT_START = {"logging", "traceback", "typing_extensions", "inspect", "subprocess", "tempfile", "shutil", "uuid"}
+SLOW_AT_START = {
+    "json",
+    "logging",
+    "traceback",
+    "typing_extensions",
+    "inspect",
+    "subprocess",
+    "tempfile",
+    "shutil",
+    "uuid",
+}
 
 
 class Import(NamedTuple):
