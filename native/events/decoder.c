@@ -227,7 +227,7 @@ static PyObject *decode(PyObject *self, PyObject *data)
     PyObject *value;
     Py_buffer view;
 
-    if (LIKELY(PyBytes_CheckExact(data)))
+    if (LIKELY(PyBytes_Check(data)))
         return decode_text(decoder, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data));
     if (!PyObject_CheckBuffer(data)) {
         PyErr_Format(PyExc_TypeError, "decode() takes bytes, bytearray or memoryview, not %.100s",
@@ -236,7 +236,7 @@ static PyObject *decode(PyObject *self, PyObject *data)
     }
     if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0)
         return NULL;
-    value = PyBytes_Check(data) ? decode_text(decoder, view.buf, view.len) : decode_copy(decoder, &view);
+    value = decode_copy(decoder, &view);
     PyBuffer_Release(&view);
     return value;
 }

@@ -2,10 +2,10 @@
 
 #include "shape.h"
 
-/* Whether the run comes next, and after it a byte that can begin a value. */
+/* Whether the run comes next, and right after it a value: more white space would be another run. */
 static inline bool run_follows(const struct ll_run *run, const uint8_t *at, const uint8_t *end)
 {
-    return (size_t)(end - at) > run->size && ll_same(at, run->bytes, run->size);
+    return (size_t)(end - at) > run->size && at[run->size] > ' ' && ll_same(at, run->bytes, run->size);
 }
 
 static inline bool tail_follows(const struct ll_shape *shape, const uint8_t *at, const uint8_t *end)
@@ -37,6 +37,9 @@ static struct ll_shape *alternative(struct ll_known *known, const struct ll_shap
     return NULL;
 }
 
+/* How often an object may go over to another shape: such as differ in white space alone could take turns at each key. */
+#define MOST_CHANGES 8
+
 /* No shape goes on as the text does: make pairs of the values, marks of the runs, and read on without a shape. */
 static const uint8_t *depart(struct ll_reader *reader, const uint8_t *at, struct ll_place *place,
                              const struct ll_shape *shape, size_t base, size_t matched, bool containers)
@@ -61,9 +64,10 @@ const uint8_t *ll_match_object(struct ll_reader *reader, const uint8_t *at, stru
 {
     const uint8_t *end = reader->end;
     struct ll_known *known = place->known;
-    const struct ll_shape *shape = known->shapes;
+    struct ll_shape *shape = known->shapes, *other;
     const size_t base = reader->values_used;
     size_t matched = 0;
+    unsigned changes = 0;
     bool containers = false;
     PyObject *dict;
 
@@ -87,14 +91,13 @@ const uint8_t *ll_match_object(struct ll_reader *reader, const uint8_t *at, stru
         } else if (LIKELY(tail_follows(shape, at, end))) {
             break;
         }
-        const struct ll_shape *other = alternative(known, shape, matched, at, end);
-
+        other = changes++ < MOST_CHANGES ? alternative(known, shape, matched, at, end) : NULL;
         if (!other)
             return depart(reader, at, place, shape, base, matched, containers);
         shape = other;
     }
-    if (known->vain)
-        known->vain = 0;
+    if (UNLIKELY(!shape->met))
+        ll_met(known, shape);
     reader->values_used = base;
     dict = ll_dict_of_image(shape->image, reader->values + base, containers);
     return LIKELY(dict) && ll_push(reader, dict) ? at + shape->tail_size : NULL;

@@ -2,12 +2,9 @@
 
 #include "shape.h"
 
-static bool has_room(struct ll_learner *learner, size_t size)
+static inline bool has_room(const struct ll_learner *learner, size_t size)
 {
-    if (learner->bytes + size <= learner->most_bytes)
-        return true;
-    learner->refused++;
-    return false;
+    return learner->bytes + size <= learner->most_bytes;
 }
 
 /* Zeroed and counted memory, or NULL without an exception. */
@@ -64,6 +61,12 @@ static struct ll_known *known_of(struct ll_learner *learner, struct ll_place *pl
     return place->known;
 }
 
+/* What a key is counted as, though a handler's code may hold the same string. */
+static size_t key_size(PyObject *key)
+{
+    return sizeof(PyCompactUnicodeObject) + (size_t)(PyUnicode_GET_LENGTH(key) + 1) * PyUnicode_KIND(key);
+}
+
 static inline bool is_key(const struct ll_place *place, PyObject *key)
 {
     return place->key == key || (((PyASCIIObject *)place->key)->hash == ((PyASCIIObject *)key)->hash &&
@@ -84,12 +87,14 @@ struct ll_place *ll_field(struct ll_learner *learner, struct ll_place *place, Py
     for (field = known->fields; field; field = field->next)
         if (is_key(field, key))
             return *cursor = field;
-    if (!make || known->fields_count == LL_MOST_KEYS)
+    if (!make || known->fields_count == LL_MOST_KEYS || PyUnicode_GET_LENGTH(key) > LL_LONGEST_RUN ||
+        !has_room(learner, sizeof *field + key_size(key)))
         return NULL;
     field = new_place(learner, place);
     if (!field)
         return NULL;
     field->key = interned(Py_NewRef(key));
+    learner->bytes += key_size(key);
     ll_names_put(&learner->names, field->key);
     if (known->last_field)
         known->last_field->next = field;
@@ -110,24 +115,21 @@ struct ll_place *ll_element(struct ll_learner *learner, struct ll_place *place)
 void ll_remember_changed(struct ll_learner *learner, struct ll_place *place, PyObject *text, size_t size)
 {
     PyObject *before = place->last;
+    bool keep = true;
 
-    if (place->patience == 0) { /* its turn has come to be tried again */
+    if (place->patience == 0) /* its turn has come to be tried again */
         place->patience = 1;
-    } else if (before && --place->patience == 0) {
-        place->last = NULL;
-        learner->bytes -= place->last_size;
-        Py_DECREF(before);
-        return;
+    else if (before)
+        keep = --place->patience > 0;
+    if (before)
+        learner->bytes -= place->last_size + sizeof(PyASCIIObject);
+    place->last = NULL;
+    if (keep && has_room(learner, size + sizeof(PyASCIIObject))) {
+        learner->bytes += size + sizeof(PyASCIIObject);
+        place->last = Py_NewRef(text);
+        place->last_size = (uint16_t)size;
     }
-    if (!before && !has_room(learner, size))
-        return;
-    learner->bytes += size;
-    place->last = Py_NewRef(text);
-    if (before) {
-        learner->bytes -= place->last_size;
-        Py_DECREF(before);
-    }
-    place->last_size = (uint16_t)size;
+    Py_XDECREF(before);
 }
 
 /* ---- shapes ---- */
@@ -197,6 +199,17 @@ static bool came_before(struct ll_known *known, PyObject *const *keys, size_t co
     return false;
 }
 
+/* Whether an object here, with these runs, is one to learn. */
+static bool is_learnable(const struct ll_place *place, const struct ll_mark *marks, size_t count, size_t tail_size)
+{
+    if (place->depth == LL_DEEPEST_PLACE || tail_size > LL_LONGEST_RUN)
+        return false;
+    for (size_t at = 0; at < count; at++)
+        if (marks[at].size > LL_LONGEST_RUN)
+            return false;
+    return true;
+}
+
 /* Every mark's place, which a doubtful place has not made on the way. */
 static bool complete_marks(struct ll_learner *learner, struct ll_place *place, PyObject *const *keys,
                            struct ll_mark *marks, size_t count)
@@ -204,8 +217,6 @@ static bool complete_marks(struct ll_learner *learner, struct ll_place *place, P
     struct ll_place *cursor = NULL;
 
     for (size_t at = 0; at < count; at++) {
-        if (marks[at].size > LL_LONGEST_RUN)
-            return false;
         if (!marks[at].place)
             marks[at].place = ll_field(learner, place, keys[2 * at], &cursor, true);
         if (!marks[at].place)
@@ -218,15 +229,20 @@ static bool complete_marks(struct ll_learner *learner, struct ll_place *place, P
 void ll_learn(struct ll_learner *learner, struct ll_place *place, PyObject *const *keys, struct ll_mark *marks,
               size_t count, const uint8_t *tail, size_t tail_size)
 {
-    struct ll_known *known = known_of(learner, place);
-    struct ll_shape *shape, **link;
+    struct ll_shape *shape = NULL, **link;
+    struct ll_known *known;
 
-    if (!known || tail_size > LL_LONGEST_RUN || (!ll_is_keen(place) && !came_before(known, keys, count)) ||
-        !complete_marks(learner, place, keys, marks, count))
+    if (!is_learnable(place, marks, count, tail_size))
         return;
-    shape = new_shape(learner, marks, count, tail, tail_size);
-    if (!shape)
+    known = known_of(learner, place);
+    if (known && !ll_is_keen(place) && !came_before(known, keys, count))
         return;
+    if (known && complete_marks(learner, place, keys, marks, count))
+        shape = new_shape(learner, marks, count, tail, tail_size);
+    if (!shape) {
+        learner->refused++;
+        return;
+    }
     if (known->vain < LL_DOUBT)
         known->vain++;
     if (known->shapes)
@@ -279,10 +295,13 @@ static void clear_place(struct ll_learner *learner, struct ll_place *place)
     if (place->element)
         drop_place(learner, place->element);
     if (place->last) {
-        learner->bytes -= place->last_size;
+        learner->bytes -= place->last_size + sizeof(PyASCIIObject);
         Py_DECREF(place->last);
     }
-    Py_XDECREF(place->key);
+    if (place->key) {
+        learner->bytes -= key_size(place->key);
+        Py_DECREF(place->key);
+    }
 }
 
 void ll_forget(struct ll_learner *learner)

@@ -40,7 +40,8 @@ struct ll_run {
  *     16  tail, tail_size   what stands between the last value and the end of the brace
  *     28  count             of keys
  *     32  size              of the block
- *     40  runs[count]
+ *     40  met               since it was learned
+ *     48  runs[count]
  *      .  *image            to a multiple of 16
  *      .  the bytes of the runs and of the tail
  */
@@ -51,6 +52,7 @@ struct ll_shape {
     uint32_t tail_size;
     uint32_t count;
     size_t size;
+    bool met;
     struct ll_run runs[];
 };
 
@@ -62,7 +64,7 @@ struct ll_shape {
  *     16  last_field    where the next one is hung
  *     24  recent[8]     fingerprints of unknown shapes met while doubtful
  *     56  fields_count, shapes_count
- *     58  vain          shapes learned since one was last met again; from LL_DOUBT on, only what comes twice is learned
+ *     58  vain          of the shapes learned, how many were never met again; from LL_DOUBT on it learns what comes twice
  *     59  turn          the slot of `recent` that is next overwritten
  */
 struct ll_known {
@@ -103,6 +105,7 @@ struct ll_place {
 
 #define LL_PATIENCE 3
 #define LL_DOUBT 4
+#define LL_MOST_REFUSED 64
 
 /*
  * struct ll_learner: all that a decoder has learned, within its bounds.
@@ -112,7 +115,7 @@ struct ll_place {
  *   8248  bytes         of places, shapes and remembered strings
  *      .  most_bytes    what `bytes` may reach
  *      .  most_shapes   of one place
- *      .  refused       shapes not learned for want of room, since all was last forgotten
+ *      .  refused       objects whose shape found no room, since all was last forgotten
  *      .  hits, misses, relearns, shapes
  */
 struct ll_learner {
@@ -147,13 +150,20 @@ struct ll_place *ll_element(struct ll_learner *learner, struct ll_place *place);
 void ll_learn(struct ll_learner *learner, struct ll_place *place, PyObject *const *keys, struct ll_mark *marks,
               size_t count, const uint8_t *tail, size_t tail_size);
 
+/* A shape has been met again: learning it was not in vain. */
+static inline void ll_met(struct ll_known *known, struct ll_shape *shape)
+{
+    shape->met = true;
+    known->vain--;
+}
+
 /* Forget everything but the counters. */
 void ll_forget(struct ll_learner *learner);
 
 /* At the end of a decode: what was refused too often makes room. */
 static inline void ll_settle(struct ll_learner *learner)
 {
-    if (UNLIKELY(learner->refused >= 64))
+    if (UNLIKELY(learner->refused >= LL_MOST_REFUSED))
         ll_forget(learner);
 }
 
