@@ -42,7 +42,6 @@ HEAVY = {
     "ssl",
 }
 SLOW_AT_START = {
-    "json",
     "logging",
     "traceback",
     "typing_extensions",

@@ -1,4 +1,4 @@
-"""The codec's C under AddressSanitizer and UndefinedBehaviorSanitizer, and with warnings as errors."""
+"""The codec's C under AddressSanitizer and UndefinedBehaviorSanitizer. Its warnings are errors in setup.py."""
 
 from __future__ import annotations
 
@@ -6,14 +6,10 @@ import os
 import shutil
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 
 import pytest
 from tests.native import fuzz_events
-
-SOURCES = sorted((fuzz_events.ROOT / "native" / "events").glob("*.c"))
-WARNINGS = ("-std=gnu11", "-Wall", "-Wextra", "-Werror", "-Wshadow", "-Wstrict-prototypes")
 
 compiler = shutil.which(os.environ.get("CC", "cc"))
 pytestmark = pytest.mark.skipif(compiler is None, reason="no C compiler")
@@ -52,27 +48,13 @@ def test_fuzzing_finds_nothing(extension: Path) -> None:
 def test_the_corpus_and_the_encoders_tests_pass_under_the_sanitizers(extension: Path) -> None:
     code = (
         "import sys, pytest; from tests.native import fuzz_events; sys.path[:0] = fuzz_events.PLACES;"
-        f"fuzz_events.load({str(extension)!r}); import lamplighter._events; print(lamplighter._events.__file__);"
+        f"fuzz_events.load({str(extension)!r}); import lamplighter.events; print(sys.modules['lamplighter._events'].__file__);"
         "sys.exit(pytest.main(['-q', '-x', '-p', 'no:cacheprovider', '-k', 'not memory and not reference',"
         "'tests/events/test_json_corpus.py', 'tests/events/test_encoder.py']))"
     )
     said = run(["-c", code], 500)
     assert str(extension) in said.splitlines()[0]
     assert " passed" in said
-
-
-@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.name)
-def test_each_source_compiles_without_a_warning(source: Path, tmp_path: Path) -> None:
-    assert compiler is not None
-    command = [compiler, *WARNINGS, "-O2", "-c", f"-I{sysconfig.get_paths()['include']}"]
-    done = subprocess.run(
-        [*command, "-o", str(tmp_path / "object.o"), str(source)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
 
 
 def test_the_fuzzers_inputs_are_the_same_for_a_seed_and_mostly_close_to_json() -> None:
