@@ -48,7 +48,8 @@ def test_fuzzing_finds_nothing(extension: Path) -> None:
 def test_the_corpus_and_the_encoders_tests_pass_under_the_sanitizers(extension: Path) -> None:
     code = (
         "import sys, pytest; from tests.native import fuzz_events; sys.path[:0] = fuzz_events.PLACES;"
-        f"fuzz_events.load({str(extension)!r}); import lamplighter.events; print(sys.modules['lamplighter._events'].__file__);"
+        f"fuzz_events.load({str(extension)!r});"
+        "import lamplighter.events; print(sys.modules['lamplighter._events'].__file__);"
         "sys.exit(pytest.main(['-q', '-x', '-p', 'no:cacheprovider', '-k', 'not memory and not reference',"
         "'tests/events/test_json_corpus.py', 'tests/events/test_encoder.py']))"
     )
