@@ -21,12 +21,14 @@
 #define LL_LAYOUT_FAULT 0
 #endif
 
+#ifndef LL_LAYOUT_KNOWN
 /* Debug builds count references in a total, free-threaded ones need the dict's lock and other table lifetimes. */
 #if PY_VERSION_HEX >= 0x030b0000 && PY_VERSION_HEX < 0x030f0000 && !defined(Py_GIL_DISABLED) && !defined(Py_DEBUG) && \
     !defined(Py_REF_DEBUG) && !defined(Py_TRACE_REFS) && !defined(PYPY_VERSION) && SIZEOF_VOID_P == 8
 #define LL_LAYOUT_KNOWN 1
 #else
 #define LL_LAYOUT_KNOWN 0
+#endif
 #endif
 
 /*

@@ -20,7 +20,7 @@
 #elif defined(__ARM_NEON) && defined(__aarch64__) && !defined(LL_NO_SIMD)
 #include <arm_neon.h>
 #define LL_BLOCK 16
-#elif defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#elif !defined(LL_NO_WORDS) && defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
 #define LL_BLOCK 8
 #endif
 
