@@ -74,7 +74,7 @@ char *ll_write_int64(char *at, int64_t value)
     return write_unsigned(at, number);
 }
 
-#if defined(__SIZEOF_INT128__)
+#if defined(__SIZEOF_INT128__) && !defined(LL_NO_INT128)
 
 typedef unsigned __int128 uint128;
 

@@ -7,9 +7,9 @@
 
 #include "encoder.h"
 
-#if defined(__SSE2__)
+#if defined(__SSE2__) && !defined(LL_NO_SIMD)
 #include <emmintrin.h>
-#elif defined(__aarch64__)
+#elif defined(__aarch64__) && !defined(LL_NO_SIMD)
 #include <arm_neon.h>
 #endif
 
@@ -30,7 +30,7 @@ static const struct escape escapes[128] = {
 enum { BLOCK = 16 };
 
 /* A block's odd bytes are those that are not copied but escaped; one above 127 counts as odd in any case. */
-#if defined(__SSE2__)
+#if defined(__SSE2__) && !defined(LL_NO_SIMD)
 
 typedef unsigned odd_bytes;
 
@@ -53,7 +53,7 @@ static inline int first_odd(odd_bytes odd)
     return __builtin_ctz(odd);
 }
 
-#elif defined(__aarch64__)
+#elif defined(__aarch64__) && !defined(LL_NO_SIMD)
 
 typedef uint64_t odd_bytes; /* four bits a byte: NEON has no movemask */
 
