@@ -1,6 +1,7 @@
 """The C extension behind lamplighter.events."""
 
-from typing import Literal, final
+from collections.abc import Callable
+from typing import Literal, Protocol, final
 
 from typing_extensions import Buffer
 
@@ -22,3 +23,8 @@ class Decoder:
     def __new__(cls, *, shapes: int = 8, memory: int = 1 << 20, constants: bool = True) -> Decoder: ...
     def decode(self, data: Buffer, /) -> object: ...
     def stats(self) -> dict[str, int]: ...
+
+class Encode(Protocol):
+    def __call__(self, result: object, *, ascii_only: bool) -> tuple[bytes, bool]: ...
+
+def encoder(slowly: Callable[[object, bool], tuple[bytes, bool]], /) -> Encode: ...

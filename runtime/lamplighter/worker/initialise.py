@@ -10,7 +10,7 @@ import io
 import os
 import sys
 
-from lamplighter.events import encode
+from lamplighter.events import decode, encode, reader_of
 from lamplighter.worker import errors
 from lamplighter.worker.handler import Handler, InitFault, resolve
 from lamplighter.worker.output import output
@@ -37,7 +37,9 @@ def initialise(handler_name: str) -> Handler:
 
     logs.configure(os.environ)
     try:
-        return resolve(handler_name)
+        handler = resolve(handler_name)
+        reader_of(handler, decode)  # a typed handler's type is found, or found wrong, before any event
+        return handler
     except InitFault:
         raise
     except Exception as fault:

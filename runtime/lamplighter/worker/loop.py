@@ -11,9 +11,9 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 
-from lamplighter.events import CodecFault, decode, encode
+from lamplighter.events import CodecFault, decode, encode, reader_of
 from lamplighter.worker import errors
 from lamplighter.worker.channel import Event
 from lamplighter.worker.context import ContextFault, FunctionFacts, LambdaContext, current
@@ -24,6 +24,9 @@ from lamplighter.worker.transport import Transport
 _TRACE_ID = "_X_AMZN_TRACE_ID"
 _JSON = "application/json"
 
+Reader = Callable[[bytes], object]
+"""Decodes an event's body: into plain values, or into the type that a typed handler names."""
+
 LONGEST_TIMEOUT_MS = 900_000
 """The longest timeout Lambda allows a function, from AWS's quotas: the time a warm-up event sees as remaining."""
 
@@ -32,14 +35,20 @@ def serve(handler: Handler, transport: Transport) -> None:
     """Run invocations until the transport has no more. Call it after the fork: it reads the environment."""
     facts = FunctionFacts.read(os.environ)
     environ = os.environ
+    read = reader_of(handler, decode)
     while (event := transport.next()) is not None:
-        _answer(handler, event, facts, transport, environ)
+        _answer(handler, read, event, facts, transport, environ)
         # An idle worker must not hold on to its last payload.
         del event
 
 
 def _answer(
-    handler: Handler, event: Event, facts: FunctionFacts, transport: Transport, environ: MutableMapping[str, str]
+    handler: Handler,
+    read: Reader,
+    event: Event,
+    facts: FunctionFacts,
+    transport: Transport,
+    environ: MutableMapping[str, str],
 ) -> None:
     current.request_id = event.request_id
     current.tenant_id = event.tenant_id or None
@@ -48,7 +57,7 @@ def _answer(
     elif _TRACE_ID in environ:
         del environ[_TRACE_ID]
     try:
-        body, is_json = _run(handler, event, facts)
+        body, is_json = _run(handler, read, event, facts)
     except Exception as fault:
         _fail(fault, event, transport, output)
         return
@@ -56,9 +65,9 @@ def _answer(
     transport.respond(event, body, is_json)
 
 
-def _run(handler: Handler, event: Event, facts: FunctionFacts) -> tuple[bytes, bool]:
+def _run(handler: Handler, read: Reader, event: Event, facts: FunctionFacts) -> tuple[bytes, bool]:
     context = LambdaContext(event, facts)
-    payload = decode(event.body) if event.content_type == _JSON else event.body
+    payload = read(event.body) if event.content_type == _JSON else event.body
     return encode(handler(payload, context), ascii_only=output.ascii_only)
 
 
@@ -81,7 +90,7 @@ def invoke_once(
     event = Event(body, request_id, function_arn, deadline, client_context=client_context)
     current.request_id = request_id
     try:
-        return _run(handler, event, FunctionFacts.read(os.environ))
+        return _run(handler, reader_of(handler, decode), event, FunctionFacts.read(os.environ))
     finally:
         current.request_id = ""
         _flush()
