@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import os
 import time
-from types import TracebackType
-from typing import TypedDict
 
 from lamplighter.events import encode
 from lamplighter.worker.output import ERROR, JSON, TEXT, Output, frame_type
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import TypedDict
 
-class Payload(TypedDict):
-    """The error as the caller gets it, keys in this order."""
+    class Payload(TypedDict):
+        """The error as the caller gets it, keys in this order."""
 
-    errorMessage: str
-    errorType: str
-    requestId: str
-    stackTrace: list[str]
+        errorMessage: str
+        errorType: str
+        requestId: str
+        stackTrace: list[str]
 
 
 Frame = tuple[str, int | None, str, str | None]
@@ -32,6 +34,11 @@ _INDENT = "\u00a0"
 def payload(message: str, error_type: str, stack_trace: list[str], request_id: str = "") -> Payload:
     """The error as the caller gets it. An init fault has no request id."""
     return {"errorMessage": message, "errorType": error_type, "requestId": request_id, "stackTrace": stack_trace}
+
+
+def body_of(error: Payload, output: Output) -> bytes:
+    """The payload as it is sent."""
+    return encode(error, ascii_only=output.ascii_only)[0]
 
 
 def message_of(exception: BaseException) -> str:

@@ -7,19 +7,23 @@ with the status Python gives them, and the platform reports the exit, as on Lamb
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 import time
-from collections.abc import MutableMapping
 
 from lamplighter.events import CodecFault, decode, encode
 from lamplighter.worker import errors
-from lamplighter.worker.channel import Event
 from lamplighter.worker.context import ContextFault, FunctionFacts, LambdaContext, current
-from lamplighter.worker.handler import Handler
-from lamplighter.worker.output import Output, output
-from lamplighter.worker.transport import Transport
+from lamplighter.worker.event import Event
+from lamplighter.worker.output import output
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+
+    from lamplighter.worker.handler import Handler
+    from lamplighter.worker.output import Output
+    from lamplighter.worker.transport import Transport
 
 _TRACE_ID = "_X_AMZN_TRACE_ID"
 _JSON = "application/json"
@@ -97,9 +101,11 @@ def _fail(fault: Exception, event: Event, transport: Transport, output: Output) 
         error_type = cause_type = type(fault).__name__
         frames = errors.frames_of(fault)
     payload = errors.payload(message, error_type, errors.stack_trace_of(frames), event.request_id)
-    with contextlib.suppress(Exception):  # the handler may have closed its streams: the caller is told all the same
+    try:
         errors.log_fault(payload, output)
-    body, _ = encode(payload, ascii_only=output.ascii_only)
+    except Exception:  # noqa: S110 - the handler may have closed its streams: the caller is told all the same
+        pass
+    body = errors.body_of(payload, output)
     cause = errors.xray_cause(cause_type, message, frames, ascii_only=output.ascii_only)
     _flush()
     transport.fail(event, body, error_type, cause)
