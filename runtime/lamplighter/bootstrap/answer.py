@@ -34,25 +34,16 @@ class Malformed(ClientFault):
 
 
 class Answer:
-    """One answer. ``head`` is its status line and headers up to the last line's end; ``lower`` is that in lower case."""
+    """One answer. ``fields`` are its headers by name in lower case; of two of one name, the first."""
 
-    __slots__ = ("body", "closes", "head", "lower", "status")
+    __slots__ = ("body", "closes", "fields", "status")
 
-    def __init__(self, status: int, head: bytes, lower: bytes, body: bytes, closes: bool) -> None:
+    def __init__(self, status: int, fields: dict[bytes, bytes], body: bytes, closes: bool) -> None:
         self.status = status
-        self.head = head
-        self.lower = lower
+        self.fields = fields
         self.body = body
         self.closes = closes
         """The server will read nothing more from this connection."""
-
-    def header(self, name: bytes) -> str:
-        """A header's value; empty if there is none. ``name`` is in lower case, as ``b"\\r\\nname:"``."""
-        at = self.lower.find(name)
-        if at < 0:
-            return ""
-        at += len(name)
-        return self.head[at : self.head.find(b"\r\n", at)].strip().decode("utf-8", "replace")
 
 
 class Reader:
@@ -75,38 +66,39 @@ class Reader:
             end = data.find(b"\r\n\r\n")
             if end < 0:
                 data, end = self._whole_head(data)
-            head = data[: end + 2]
-            lower = head.lower()
+            line, *lines = data[:end].split(b"\r\n")
             # "HTTP/1.1 200 OK": the version, one space, three digits.
-            code = head[9:12]
-            if not (lower.startswith(b"http/1.") and head[8:9] == b" " and code.isdigit() and head[12:13] in b" \r"):
-                raise Malformed(f"not an answer of HTTP/1.1: {head[:80]!r}")
+            code = line[9:12]
+            if not (line[:7].upper() == b"HTTP/1." and line[8:9] == b" " and code.isdigit() and line[12:13] in b" "):
+                raise Malformed(f"not an answer of HTTP/1.1: {line[:80]!r}")
             status = int(code)
             if status >= 200:
-                return self._with_body(status, head, lower, data, end + 4)
+                return self._with_body(status, line[7:8] != b"1", _fields(lines), data, end + 4)
             if status == 101:
                 break
             data = data[end + 4 :] or self._receive(time.monotonic() + self._patience_s)
-        raise Malformed(f"no answer among the interim ones: {head[:80]!r}")
+        raise Malformed(f"no answer among the interim ones: {line[:80]!r}")
 
-    def _with_body(self, status: int, head: bytes, lower: bytes, data: bytes, at: int) -> Answer:
-        closes = not lower.startswith(b"http/1.1") or _closes(lower)
-        if b"\r\ntransfer-encoding:" in lower:
-            body = self._chunked(head, lower, data[at:])
+    def _with_body(self, status: int, closes: bool, fields: dict[bytes, bytes], data: bytes, at: int) -> Answer:
+        if b"connection" in fields and b"close" in fields[b"connection"].lower():
+            closes = True
+        if b"transfer-encoding" in fields:
+            body = self._chunked(fields[b"transfer-encoding"], data[at:])
         elif status in {204, 304}:
             body, self._rest = b"", data[at:]
-        else:
-            length = _length(head, lower)
-            if length < 0:
-                body, closes = self._until_closed(data[at:]), True
-            elif len(data) - at == length:
+        elif b"content-length" in fields:
+            length = _length(fields[b"content-length"])
+            have = len(data) - at
+            if have == length:
                 body, self._rest = data[at:], b""
-            elif len(data) - at > length:
+            elif have > length:
                 body, self._rest = data[at : at + length], data[at + length :]
             else:
                 until = time.monotonic() + self._patience_s
                 body, self._rest = self._of_length(data[at:], length, until), b""
-        return Answer(status, head, lower, body, closes)
+        else:
+            body, closes = self._until_closed(data[at:]), True
+        return Answer(status, fields, body, closes)
 
     def _first(self) -> bytes:
         while True:
@@ -174,10 +166,8 @@ class Reader:
             if size > BODY_LIMIT or time.monotonic() > until:
                 raise Malformed("the answer has no length and no end")
 
-    def _chunked(self, head: bytes, lower: bytes, data: bytes) -> bytes:
-        at = lower.find(b"\r\ntransfer-encoding:")
-        coding = lower[at + 20 : lower.find(b"\r\n", at + 20)].strip()
-        if coding != b"chunked":
+    def _chunked(self, coding: bytes, data: bytes) -> bytes:
+        if coding.lower() != b"chunked":
             raise Malformed(f"a transfer coding that is not known here: {coding[:80]!r}")
         until = time.monotonic() + self._patience_s
         parts: list[bytes] = []
@@ -223,23 +213,42 @@ class Reader:
             data, at = data[at:] + self._receive(until), 0
 
 
-def _closes(lower: bytes) -> bool:
-    at = lower.find(b"\r\nconnection:")
-    return at >= 0 and b"close" in lower[at : lower.find(b"\r\n", at + 13)]
+_known: dict[bytes, bytes] = {}
+"""Names as servers write them, and in lower case: a server writes the same ones every time."""
+_KNOWN_LIMIT = 256
 
 
-def _length(head: bytes, lower: bytes) -> int:
-    """The body's length; -1 if the head does not tell."""
-    at = lower.find(b"\r\ncontent-length:")
-    if at < 0:
-        return -1
-    at += 17
-    text = lower[at : lower.find(b"\r\n", at)].strip()
+def _fields(lines: list[bytes]) -> dict[bytes, bytes]:
+    """The headers in ``lines``."""
+    fields: dict[bytes, bytes] = {}
+    known = _known
+    for line in reversed(lines):  # so that the first of one name stays
+        name, colon, value = line.partition(b":")
+        if name in known:
+            fields[known[name]] = value.strip()
+        else:
+            fields[_name(name, colon)] = value.strip()
+    if len(fields) != len(lines):
+        lengths = {line.partition(b":")[2].strip() for line in lines if line[:15].lower() == b"content-length:"}
+        if len(lengths) > 1:
+            raise Malformed(f"more than one length: {sorted(lengths)!r}")
+    return fields
+
+
+def _name(name: bytes, colon: bytes) -> bytes:
+    lower = name.lower()
+    if not colon or not name or name != name.strip():  # also a line that goes on with the one before, long obsolete
+        raise Malformed(f"a line that is no header: {name[:80]!r}")
+    if len(_known) < _KNOWN_LIMIT and len(name) < 100:
+        _known[name] = lower
+    return lower
+
+
+def _length(text: bytes) -> int:
+    """The body's length."""
     if not (text.isdigit() and len(text) < 20):
         raise Malformed(f"a length that is no number: {text[:80]!r}")
     length = int(text)
     if length > BODY_LIMIT:
         raise Malformed(f"the answer's body has {length} bytes, more than {BODY_LIMIT}")
-    if lower.find(b"\r\ncontent-length:", at) >= 0:
-        raise Malformed(f"more than one length: {head[:200]!r}")
     return length

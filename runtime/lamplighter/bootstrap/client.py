@@ -1,8 +1,8 @@
 """The Runtime API, version 2018-06-01, over one connection that is kept.
 
-:class:`RuntimeClient` knows the paths and headers, and what may be sent again: a request on a kept connection that turns
-out to be dead is repeated once on a new one, as every HTTP client does, so that an answer may be posted twice, and is
-accepted once. What the API's answers mean is :mod:`lamplighter.bootstrap.transport`'s business.
+:class:`RuntimeClient` knows the paths and headers, and what may be sent again: a request on a kept connection that
+turns out to be dead is repeated once on a new one, as every HTTP client does, so that an answer may be posted twice,
+and is accepted once. What the API's answers mean is :mod:`lamplighter.bootstrap.transport`'s business.
 """
 
 from __future__ import annotations
@@ -56,12 +56,12 @@ def split_address(address: str) -> tuple[str, int]:
 class RuntimeClient:
     """A client of the Runtime API. It connects when it first has something to say; not for several threads at once.
 
-    Guarantees: waiting for an event has no time limit and lets Python's signal handlers run; everything else ends within
-    bounds; an event is handed out once for each time the server sends it; nothing is sent behind a request for the next
-    event, which the server would only read once that is answered.
+    Guarantees: waiting for an event has no time limit and lets Python's signal handlers run; everything else ends
+    within bounds; an event is handed out once for each time the server sends it; nothing is sent behind a request for
+    the next event, which the server would only read once that is answered.
     """
 
-    __slots__ = ("_address", "_asked", "_early", "_owed", "_patience_s", "_reader", "_sock", "_tail", "_next")
+    __slots__ = ("_address", "_asked", "_early", "_next", "_owed", "_patience_s", "_reader", "_sock", "_tail")
 
     def __init__(self, address: str, patience_s: float = PATIENCE_S) -> None:
         """``address`` is the value of ``AWS_LAMBDA_RUNTIME_API``. Raises :class:`AddressFault`."""
@@ -229,7 +229,7 @@ class RuntimeClient:
             raise Refused(what, answer.status, answer.body, event)
 
     def _exchange(self, request: bytes, body: bytes = b"") -> Answer:
-        """Send a request and read its answer; on a kept connection that turns out to be dead, once more on a new one."""
+        """Send a request and read its answer; if a kept connection turns out to be dead, once more on a new one."""
         kept = self._sock is not None
         try:
             return self._send_and_read(request, body)
@@ -303,25 +303,31 @@ class RuntimeClient:
 
 def _event(answer: Answer) -> Event | None:
     """The event in an answer to ``next``; ``None`` if it has no request id."""
-    header = answer.header
-    request_id = header(b"\r\nlambda-runtime-aws-request-id:")
+    get = answer.fields.get
+    request_id = str(get(b"lambda-runtime-aws-request-id", b""), "utf-8", "replace")
     if not request_id:
         return None
     if not (request_id.isascii() and request_id.isprintable()) or " " in request_id:
         raise Malformed(f"a request id that fits no path: {request_id!r}")
-    deadline = header(b"\r\nlambda-runtime-deadline-ms:")
+    deadline = get(b"lambda-runtime-deadline-ms", b"")
+    arn = get(b"lambda-runtime-invoked-function-arn", b"")
+    trace = get(b"lambda-runtime-trace-id")
+    context = get(b"lambda-runtime-client-context")
+    identity = get(b"lambda-runtime-cognito-identity")
+    tenant = get(b"lambda-runtime-aws-tenant-id")
+    invocation = get(b"lambda-runtime-invocation-id")
     return Event(
         answer.body,
         request_id,
-        header(b"\r\nlambda-runtime-invoked-function-arn:"),
-        int(deadline) if deadline.isascii() and deadline.isdigit() and len(deadline) < 20 else 0,
-        header(b"\r\nlambda-runtime-trace-id:"),
-        header(b"\r\nlambda-runtime-client-context:"),
-        header(b"\r\nlambda-runtime-cognito-identity:"),
-        header(b"\r\nlambda-runtime-aws-tenant-id:"),
+        str(arn, "utf-8", "replace"),
+        int(deadline) if deadline.isdigit() and len(deadline) < 20 else 0,
+        str(trace, "utf-8", "replace") if trace else "",
+        str(context, "utf-8", "replace") if context else "",
+        str(identity, "utf-8", "replace") if identity else "",
+        str(tenant, "utf-8", "replace") if tenant else "",
         0,
-        header(b"\r\ncontent-type:"),
-        header(b"\r\nlambda-runtime-invocation-id:"),
+        str(get(b"content-type", b""), "utf-8", "replace"),
+        str(invocation, "utf-8", "replace") if invocation else "",
     )
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import sys
 
-from lamplighter.bootstrap.client import ClientFault, RuntimeClient
+from lamplighter.bootstrap.answer import ClientFault
+from lamplighter.bootstrap.client import RuntimeClient
 from lamplighter.bootstrap.transport import RuntimeAPITransport, give_up
 from lamplighter.worker.handler import InitFault
 from lamplighter.worker.initialise import initialise, report_init_fault

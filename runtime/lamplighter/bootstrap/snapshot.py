@@ -1,15 +1,16 @@
 """SnapStart: what lies between init and the first event of a process that is to be restored from a snapshot.
 
 Order, error types and exit statuses are those of awslambdaric 4.2.2. Between the two kinds of hooks this process takes
-entropy of its own: every copy of the snapshot starts from the same memory, with the same pid, so nothing else tells them
-apart.
+entropy of its own: every copy of the snapshot starts from the same memory and with the same pid, so nothing else tells
+them apart.
 """
 
 from __future__ import annotations
 
 import sys
 
-from lamplighter.bootstrap.client import ClientFault, RuntimeClient
+from lamplighter.bootstrap.answer import ClientFault
+from lamplighter.bootstrap.client import RuntimeClient
 from lamplighter.bootstrap.transport import give_up
 from lamplighter.template import hooks, restore
 from lamplighter.worker import errors
@@ -42,6 +43,7 @@ def through_snapshot(client: RuntimeClient) -> int:
         _report(fault, _AFTER_RESTORE, client.restore_error)
         return AFTER_RESTORE_EXIT
     return 0
+
 
 def _report(fault: BaseException, error_type: str, post: Callable[[bytes, str], None]) -> None:
     trace = errors.stack_trace_of(errors.frames_of(fault))

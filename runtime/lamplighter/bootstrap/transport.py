@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from lamplighter.bootstrap.client import ClientFault, Refused, RuntimeClient
+from lamplighter.bootstrap.answer import ClientFault
+from lamplighter.bootstrap.client import Refused, RuntimeClient
 from lamplighter.worker import errors
 from lamplighter.worker.event import Event
 from lamplighter.worker.output import output
@@ -69,9 +70,7 @@ class RuntimeAPITransport:
     def fail(self, event: Event, body: bytes, error_type: str, cause: bytes) -> None:
         """Answer with an error."""
         try:
-            self._client.fail(
-                event, body, error_type, cause, then_next=self._one_send is True and len(body) <= _ALONE
-            )
+            self._client.fail(event, body, error_type, cause, then_next=self._one_send is True and len(body) <= _ALONE)
         except Refused as refusal:
             self._refused(refusal, len(body))
 

@@ -63,7 +63,7 @@ def _encoder(quote: Any) -> Any:
     return _json.make_encoder(None, _refuse_type, quote, None, ": ", ", ", False, False, True)
 
 
-_scan: Any = _json.make_scanner(_Reading)
+_scan: Any = _json.make_scanner(_Reading)  # type: ignore[arg-type]  # any object with these attributes will do
 _ascii = _encoder(_json.encode_basestring_ascii)
 _unicode = _encoder(_json.encode_basestring)
 

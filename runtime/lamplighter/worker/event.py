@@ -1,7 +1,7 @@
 """One invocation as the worker sees it, whatever transport it came by.
 
-A module of its own because it costs nothing to import: the channel brings ``socket`` and ``struct`` with it, and a worker
-that is served by the Runtime API needs neither.
+A module of its own because it costs nothing to import: the channel brings ``socket`` and ``struct`` with it, and a
+worker that is served by the Runtime API needs neither.
 """
 
 from __future__ import annotations

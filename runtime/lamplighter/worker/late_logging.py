@@ -45,7 +45,7 @@ class _Finder:
             spec = finder.find_spec(name, path, target)
             if spec is not None:
                 if spec.loader is not None:
-                    spec.loader = _Loader(spec.loader, self._done)
+                    spec.loader = _Loader(spec.loader, self._done)  # type: ignore[assignment]  # it is one by its methods
                 return spec
         return None
 

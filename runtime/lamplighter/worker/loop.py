@@ -101,7 +101,7 @@ def _fail(fault: Exception, event: Event, transport: Transport, output: Output) 
         error_type = cause_type = type(fault).__name__
         frames = errors.frames_of(fault)
     payload = errors.payload(message, error_type, errors.stack_trace_of(frames), event.request_id)
-    try:
+    try:  # noqa: SIM105 - contextlib is an import that only this would need
         errors.log_fault(payload, output)
     except Exception:  # noqa: S110 - the handler may have closed its streams: the caller is told all the same
         pass

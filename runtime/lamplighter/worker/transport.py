@@ -14,10 +14,10 @@ from lamplighter.worker.channel import (
     READY,
     RESPONSE,
     WORKING_SET,
-    Event,
     receive_event,
     send_reply,
 )
+from lamplighter.worker.event import Event
 
 
 class Transport(Protocol):
