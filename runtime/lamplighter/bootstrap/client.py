@@ -14,6 +14,10 @@ from lamplighter.bootstrap import VERSION
 from lamplighter.bootstrap.answer import Answer, ClientFault, Gone, Malformed, Reader
 from lamplighter.worker.event import Event
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from lamplighter.bootstrap.stream import ResponseStream
+
 _BASE = "/2018-06-01/runtime/"
 _CONNECT_S = 5.0
 PATIENCE_S = 60.0
@@ -124,6 +128,28 @@ class RuntimeClient:
         """Post an error as the outcome of ``event``; ``body`` is its JSON payload, ``cause`` the one X-Ray wants."""
         head = self._error_head(f"invocation/{event.request_id}/error", body, error_type, cause, _echo(event))
         self._answer("an error", head, body, event, then_next)
+
+    def stream(self, event: Event, content_type: str) -> ResponseStream:
+        """Begin to post the result of ``event`` in pieces. Nothing else may be called until it has ended."""
+        from lamplighter.bootstrap.stream import MODE, ResponseStream, is_dead  # noqa: PLC0415 - few functions stream
+
+        head = (
+            f"POST {_BASE}invocation/{event.request_id}/response{self._tail}Content-Type: {content_type}\r\n"
+            f"{_echo(event)}{MODE}\r\n"
+        )
+        if self._sock is not None and is_dead(self._sock):
+            self.close()
+        sock, _ = self._connection()
+
+        def finish(whole: bool) -> Answer:
+            answer = self._read()
+            if not whole:
+                self.close()
+            if answer.status // 100 != 2:
+                raise Refused("a response", answer.status, answer.body, event)
+            return answer
+
+        return ResponseStream(sock, head.encode(), finish)
 
     def init_error(self, body: bytes, error_type: str, cause: bytes = b"") -> None:
         """Post why the function could not be initialised."""

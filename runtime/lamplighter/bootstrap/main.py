@@ -29,7 +29,7 @@ class UsageFault(ClientFault):
 class Settings:
     """What the arguments and the environment say. Raises :class:`UsageFault` or another :class:`ClientFault`."""
 
-    __slots__ = ("address", "handler", "one_send", "snapshot", "strict")
+    __slots__ = ("address", "handler", "one_send", "snapshot", "streaming", "strict")
 
     def __init__(self, argv: Sequence[str], environ: Mapping[str, str]) -> None:
         self.handler = argv[1] if len(argv) > 1 else environ.get("_HANDLER", "")
@@ -50,6 +50,10 @@ class Settings:
         if one_send not in {"", "0"}:
             raise UsageFault(f"LAMPLIGHTER_ONE_SEND may be '0', got {one_send!r}")
         self.one_send = None if one_send == "" else False
+        mode = environ.get("LAMPLIGHTER_RESPONSE_MODE", "streaming")
+        if mode not in {"streaming", "buffered"}:
+            raise UsageFault(f"LAMPLIGHTER_RESPONSE_MODE may be 'streaming' or 'buffered', got {mode!r}")
+        self.streaming = mode == "streaming"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -63,6 +67,11 @@ def main(argv: Sequence[str]) -> int:
         return run(settings, client)
     except ClientFault as fault:
         return give_up(fault)
+
+
+def transport_for(settings: Settings, client: RuntimeClient) -> RuntimeAPITransport:
+    """The transport as the settings want it."""
+    return RuntimeAPITransport(client, one_send=settings.one_send, exact=settings.strict, streaming=settings.streaming)
 
 
 def run(settings: Settings, client: RuntimeClient) -> int:
@@ -81,5 +90,5 @@ def run(settings: Settings, client: RuntimeClient) -> int:
         status = through_snapshot(client)
         if status:
             return status
-    serve(handler, RuntimeAPITransport(client, one_send=settings.one_send, exact=settings.strict))
+    serve(handler, transport_for(settings, client))
     return 0

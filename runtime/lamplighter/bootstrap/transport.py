@@ -10,6 +10,13 @@ from lamplighter.worker import errors
 from lamplighter.worker.event import Event
 from lamplighter.worker.output import output
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lamplighter.bootstrap.stream import ResponseStream
+    from lamplighter.worker.transport import Sink
+
 TOO_LARGE = "Function.ResponseSizeTooLarge"
 _ALONE = 262_144
 """A body of more bytes than this is sent alone: it may be refused as too large, and then the caller must be told before
@@ -23,16 +30,20 @@ class RuntimeAPITransport:
     Once it knows that the server takes it, an answer and the request for the next event go out in one send.
     """
 
-    __slots__ = ("_client", "_exact", "_one_send")
+    __slots__ = ("_client", "_exact", "_one_send", "_streaming")
 
-    def __init__(self, client: RuntimeClient, *, one_send: bool | None = None, exact: bool = False) -> None:
+    def __init__(
+        self, client: RuntimeClient, *, one_send: bool | None = None, exact: bool = False, streaming: bool = True
+    ) -> None:
         """``one_send``: whether to send two requests at once; ``None`` asks the server before the first event.
 
         ``exact``: only the content type ``application/json`` to the letter is JSON, as for awslambdaric.
+        ``streaming``: results in pieces are sent as they come, not collected.
         """
         self._client = client
         self._one_send = one_send
         self._exact = exact
+        self._streaming = streaming
 
     def next(self) -> Event:
         """Wait for the next event. Raises :class:`ClientFault`: there will be no more."""
@@ -74,6 +85,10 @@ class RuntimeAPITransport:
         except Refused as refusal:
             self._refused(refusal, len(body))
 
+    def stream(self, event: Event, content_type: str) -> Sink | None:
+        """Begin to answer in pieces."""
+        return _Streaming(self._client.stream(event, content_type), self._refused) if self._streaming else None
+
     def _refused(self, refusal: Refused, size: int = 0) -> None:
         """An answer was not accepted. Raises the refusal where there is no going on.
 
@@ -98,6 +113,36 @@ class RuntimeAPITransport:
             # The platform told the caller itself; that is what the emulator does.
             if again.status not in {400, 403, 410}:
                 raise
+
+
+class _Streaming:
+    """A response in pieces whose refusal is the transport's business."""
+
+    __slots__ = ("_refused", "_stream")
+
+    def __init__(self, stream: ResponseStream, refused: Callable[[Refused], None]) -> None:
+        self._stream = stream
+        self._refused = refused
+
+    def write(self, data: bytes, /) -> bool:
+        try:
+            self._stream.write(data)
+        except Refused as refusal:
+            self._refused(refusal)
+            return False
+        return True
+
+    def end(self) -> None:
+        try:
+            self._stream.end()
+        except Refused as refusal:
+            self._refused(refusal)
+
+    def fail(self, body: bytes, error_type: str, cause: bytes, /) -> None:
+        try:
+            self._stream.fail(body, error_type, cause)
+        except Refused as refusal:
+            self._refused(refusal)
 
 
 def say(message: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import time
 
+from lamplighter.worker.errors import NamedFault
 from lamplighter.worker.event import Event
 from lamplighter.worker.output import LogSink, output
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 _W3C_FIELDS = ("traceparent", "tracestate", "baggage")
 
 
-class ContextFault(Exception):
+class ContextFault(NamedFault):
     """The client context or the Cognito identity is not JSON. ``str()`` of it is the ``errorMessage``."""
 
     error_type = "Runtime.LambdaContextUnmarshalError"
