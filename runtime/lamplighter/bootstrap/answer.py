@@ -17,6 +17,7 @@ HEAD_LIMIT = 2 << 20
 BODY_LIMIT = 64 << 20
 """Bytes a body may have: ten times what Lambda allows an event."""
 _RECEIVE = 65_536
+_HEX = b"0123456789abcdefABCDEF"
 _INTERIM = 32
 """Interim (1xx) answers before the real one."""
 
@@ -175,12 +176,9 @@ class Reader:
         while True:
             line, data, at = self._line(data, at, until)
             digits = line.partition(b";")[0].strip()
-            try:
-                length = int(digits, 16) if digits.isalnum() else -1
-            except ValueError:
-                length = -1
-            if length < 0:
+            if not digits or len(digits) > 16 or digits.strip(_HEX):
                 raise Malformed(f"a chunk's length is no number: {line[:80]!r}")
+            length = int(digits, 16)
             if length == 0:
                 break
             size += length
