@@ -60,7 +60,7 @@ def event(body: bytes = b"{}", request_id: str = "id-1", **headers: str) -> byte
 
 
 def refusal(status: int, body: bytes = b"") -> bytes:
-    return b"HTTP/1.1 %d No\r\nContent-Length: %d\r\n\r\n%b" % (status, len(body), body)
+    return b"HTTP/1.1 %d No\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n%b" % (status, len(body), body)
 
 
 def events(*answers: bytes, options: bytes | Reply = PONG, to_posts: bytes | Reply = ACCEPTED) -> Answering:
