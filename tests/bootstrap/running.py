@@ -30,7 +30,7 @@ class Process:
 
     def output(self) -> str:
         """Everything it wrote so far."""
-        return self._output.read_text(errors="replace")
+        return self._output.read_bytes().decode(errors="replace")
 
 
 @contextmanager

@@ -92,6 +92,10 @@ class ScriptedAPI:
         self._connections: list[socket.socket] = []
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self.faults: list[BaseException] = []
+        self.on_chunk: Callable[[bytes], object] = lambda chunk: None
+        """Called with each chunk of a request, once it is there."""
+        self.refuse_chunk = b""
+        """Sent, and the connection closed, in place of reading on after a chunk."""
 
     def __enter__(self) -> ScriptedAPI:
         self._threads[0].start()
@@ -185,6 +189,12 @@ class ScriptedAPI:
                 request.chunks.append(data[:length])
                 assert data[length : length + 2] == b"\r\n"
                 data = data[length + 2 :]
+                self.on_chunk(request.chunks[-1])
+                if self.refuse_chunk:
+                    connection.sendall(self.refuse_chunk)
+                    while connection.recv(65536):  # what is left unread would reset the connection
+                        pass
+                    return None, b""
             lines = []
             while True:
                 line, data = self._line(connection, data)

@@ -131,13 +131,13 @@ class RuntimeClient:
 
     def stream(self, event: Event, content_type: str) -> ResponseStream:
         """Begin to post the result of ``event`` in pieces. Nothing else may be called until it has ended."""
-        from lamplighter.bootstrap.stream import MODE, ResponseStream, is_dead  # noqa: PLC0415 - few functions stream
+        from lamplighter.bootstrap.stream import MODE, ResponseStream, has_spoken  # noqa: PLC0415 - few functions stream
 
         head = (
             f"POST {_BASE}invocation/{event.request_id}/response{self._tail}Content-Type: {content_type}\r\n"
             f"{_echo(event)}{MODE}\r\n"
         )
-        if self._sock is not None and is_dead(self._sock):
+        if self._sock is not None and has_spoken(self._sock):
             self.close()
         sock, _ = self._connection()
 

@@ -13,6 +13,7 @@ from lamplighter.bootstrap.answer import Answer, Gone
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import NoReturn
 
 MODE = (
     "Lambda-Runtime-Function-Response-Mode: streaming\r\n"
@@ -21,8 +22,8 @@ MODE = (
 )
 
 
-def is_dead(sock: _socket.socket) -> bool:
-    """Has the server closed this idle connection, or said something on it that nobody asked for?"""
+def has_spoken(sock: _socket.socket) -> bool:
+    """Has the server closed this connection, or said something on it that is not due yet?"""
     try:
         sock.recv(1, _socket.MSG_PEEK | _socket.MSG_DONTWAIT)
     except BlockingIOError:
@@ -45,6 +46,8 @@ class ResponseStream:
 
     def write(self, data: bytes, /) -> None:
         """Send one piece, which is not empty. Raises :class:`ClientFault`."""
+        if not self._head and has_spoken(self._sock):
+            self._cut_short("the server answered before its end")
         self._send(b"%x\r\n%b\r\n" % (len(data), data))
 
     def end(self) -> None:
@@ -69,8 +72,12 @@ class ResponseStream:
                 view = view[self._sock.send(view) :]
             except BlockingIOError:
                 # The socket's time limit. How long a reader may take is for the platform to say, as with any handler.
-                continue
+                if has_spoken(self._sock):
+                    self._cut_short("the server answered before its end")
             except OSError as fault:
-                # A server may refuse a response before it has read all of it: what it said comes first.
-                self._finish(False)
-                raise Gone(f"the response was cut: {fault.strerror or fault}") from None
+                self._cut_short(fault.strerror or str(fault))
+
+    def _cut_short(self, reason: str) -> NoReturn:
+        """A server may refuse a response before it has read all of it: what it said comes first."""
+        self._finish(False)
+        raise Gone(f"the response was cut: {reason}")

@@ -111,7 +111,7 @@ class RuntimeAPITransport:
             self._client.fail(event, errors.body_of(payload, output), TOO_LARGE)
         except Refused as again:
             # The platform told the caller itself; that is what the emulator does.
-            if again.status not in {400, 403, 410}:
+            if again.status not in {400, 403, 410, 413}:
                 raise
 
 
