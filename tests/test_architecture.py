@@ -21,7 +21,7 @@ ARROWS = {
     "events": set(),
     "sandbox": set(),
 }
-NATIVE = {"sandbox": {"_sandbox"}, "events": {"_events"}}
+NATIVE = {"sandbox": {"_sandbox"}, "events": {"_events"}, "bootstrap": {"_http"}}
 """Extension modules, and the one room that may face each."""
 ON_AWS = ("bootstrap", "template", "worker", "events")
 """Rooms that run inside AWS Lambda as well, where there is nothing but Python."""
@@ -167,7 +167,7 @@ def test_the_bootstrap_gets_to_its_first_event_without_what_many_functions_never
     }
     assert loaded & (HEAVY | slow) == set()
     rooms = {name.split(".")[1] for name in loaded if name.startswith("lamplighter.")}
-    assert rooms <= {"bootstrap", "worker", "events", "_events"}
+    assert rooms <= {"bootstrap", "worker", "events", "_events", "_http"}
 
 
 def test_the_process_in_a_sandbox_loads_cffi_and_nothing_else_that_is_heavy() -> None:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from lamplighter._http import parse_head
 from lamplighter.bootstrap import answer
 from lamplighter.bootstrap.answer import Answer, ClientFault, Gone, Malformed, Reader
 
@@ -80,7 +81,7 @@ def test_an_answer_may_come_in_two_pieces_cut_anywhere(data: bytes) -> None:
     for cut in range(1, len(data)):
         with reading(data[:cut], data[cut:], close=False) as reader:
             got = reader.read()
-        assert (got.status, got.fields, got.body) == (whole.status, whole.fields, whole.body), cut
+        assert (got.status, got.event, got.body) == (whole.status, whole.event, whole.body), cut
 
 
 def test_an_answer_may_come_byte_by_byte() -> None:
@@ -95,15 +96,46 @@ def test_an_answer_cut_short_anywhere_is_a_fault(data: bytes) -> None:
             read(data[:cut])
 
 
+EVENT = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nLambda-Runtime-Aws-Request-Id: id-1\r\n"
+    b"Lambda-Runtime-Deadline-Ms: 4102444800000\r\nLambda-Runtime-Invoked-Function-Arn: arn:aws:lambda\r\n"
+    b'Lambda-Runtime-Trace-Id: Root=1-a;Parent=b\r\nLambda-Runtime-Client-Context: {"custom": "\xc3\xa9"}\r\n'
+    b"Lambda-Runtime-Cognito-Identity: {}\r\nLambda-Runtime-Aws-Tenant-Id: blue\r\n"
+    b"Lambda-Runtime-Invocation-Id: inv-1\r\nDate: today\r\nContent-Length: 2\r\n\r\n{}"
+)
+FIELDS = (
+    "id-1",
+    "arn:aws:lambda",
+    4102444800000,
+    "Root=1-a;Parent=b",
+    '{"custom": "é"}',
+    "{}",
+    "blue",
+    "application/json",
+    "inv-1",
+)
+
+
+def test_an_events_headers_are_told() -> None:
+    assert read(EVENT).event == FIELDS
+    assert read(b"HTTP/1.1 200 OK\r\nLambda-Runtime-Aws-Request-Id:x\r\nContent-Length:0\r\n\r\n").event == (
+        *("x", "", 0, "", "", "", "", "", ""),
+    )
+    assert read(PLAIN).event is None
+
+
 def test_names_of_headers_are_read_in_any_case_and_values_without_the_space_around() -> None:
-    got = read(b"HTTP/1.1 200 OK\r\nCONTENT-length:\t 2 \r\nlambda-Runtime-X:a: b\r\nEmpty:\r\n\r\n{}")
-    assert got.fields == {b"content-length": b"2", b"lambda-runtime-x": b"a: b", b"empty": b""}
-    assert got.body == b"{}"
+    for name in (b"LAMBDA-RUNTIME-AWS-REQUEST-ID", b"lambda-runtime-aws-request-id", b"lAmBdA-Runtime-aws-request-Id"):
+        got = read(b"HTTP/1.1 200 OK\r\nCONTENT-length:\t 2 \r\n%b: \t a:b \r\nEmpty:\r\n\r\n{}" % name)
+        assert got.event is not None
+        assert (got.event[0], got.body) == ("a:b", b"{}")
 
 
 def test_of_two_headers_of_one_name_the_first_counts() -> None:
-    got = read(b"HTTP/1.1 200 OK\r\nX: 1\r\nX: 2\r\nContent-Length: 0\r\nContent-Length: 0\r\n\r\n")
-    assert got.fields[b"x"] == b"1"
+    twice = b"Lambda-Runtime-Aws-Request-Id: 1\r\nLambda-Runtime-Aws-Request-Id: 2\r\n"
+    got = read(b"HTTP/1.1 200 OK\r\n" + twice + b"Content-Length: 0\r\nContent-Length: 0\r\n\r\n")
+    assert got.event is not None
+    assert got.event[0] == "1"
 
 
 def test_a_body_without_a_length_lasts_until_the_connection_ends() -> None:
@@ -210,10 +242,24 @@ def test_waiting_for_an_answer_has_no_limit() -> None:
         assert reader.read().body == BODY
 
 
-def test_garbage_never_gets_through_as_anything_but_a_fault_or_an_answer() -> None:
-    rng = random.Random(3)
-    for _ in range(600):
-        data = bytearray(rng.choice(SOUND))
+def mutations(count: int, seed: int) -> Iterator[bytes]:
+    """Sound answers with a few bytes changed, taken out, or put in."""
+    rng = random.Random(seed)
+    odd = [
+        b"\r\n",
+        b"\0",
+        b":",
+        b"0",
+        b"\xff",
+        b" ",
+        b"\t",
+        b"chunked",
+        b"HTTP/1.1 ",
+        b"Connection: close\r\n",
+        b"\x7f",
+    ]
+    for _ in range(count):
+        data = bytearray(rng.choice([*SOUND, EVENT, EVENT, EVENT]))
         for _ in range(rng.randrange(1, 5)):
             at = rng.randrange(len(data))
             match rng.randrange(3):
@@ -222,12 +268,60 @@ def test_garbage_never_gets_through_as_anything_but_a_fault_or_an_answer() -> No
                 case 1:
                     del data[at : at + rng.randrange(1, 8)]
                 case _:
-                    data[at:at] = rng.choice([b"\r\n", b"\0", b":", b"0", b"\xff", b"chunked", b"HTTP/1.1 "])
-            if not data:
-                break
+                    data[at:at] = rng.choice(odd)
+        yield bytes(data)
+
+
+def test_garbage_never_gets_through_as_anything_but_a_fault_or_an_answer() -> None:
+    for data in mutations(600, seed=3):
         try:
-            got = read(bytes(data))
+            got = read(data)
         except ClientFault:
             continue
         assert 200 <= got.status <= 999
         assert isinstance(got.body, bytes)
+
+
+class Given:
+    """A socket on which this came, and then the end."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def recv(self, size: int) -> bytes:
+        data, self._data = self._data[:size], self._data[size:]
+        return data
+
+
+def test_what_is_read_in_c_is_what_is_read_in_python() -> None:
+    common = 0
+    for data in (*SOUND, EVENT, *mutations(20_000, seed=4)):
+        if parse_head(data) is None:
+            continue
+        common += 1
+        reader = Reader(Given(data), 60)  # type: ignore[arg-type]
+        try:
+            fast = reader.read()
+        except Malformed:
+            fast = None
+        try:
+            slow = Reader(Given(b""), 60)._uncommon(data)  # type: ignore[arg-type]
+        except Malformed:
+            slow = None
+        assert (fast is None) == (slow is None), data
+        if fast is not None and slow is not None:
+            for name in Answer.__slots__:
+                assert getattr(fast, name) == getattr(slow, name), (name, data)
+    assert common > 2_000
+
+
+@pytest.mark.parametrize("data", [EVENT, PLAIN])
+def test_the_head_is_read_in_c_only_once_it_is_whole(data: bytes) -> None:
+    whole = data.index(b"\r\n\r\n") + 4
+    for cut in range(len(data)):
+        assert (parse_head(data[:cut]) is None) == (cut < whole)
+
+
+def test_c_reads_bytes_only() -> None:
+    with pytest.raises(TypeError, match="data must be bytes, not str"):
+        parse_head("HTTP/1.1 200 OK\r\n\r\n")  # type: ignore[arg-type]

@@ -1,16 +1,21 @@
 """One HTTP/1.1 answer at a time from a stream socket: as much of RFC 9112 as a client of the Runtime API meets.
 
 Lengths and chunks, trailers, interim answers, connections that the server closes; nothing that is compressed, upgraded
-or cached. Whatever a server sends, the outcome is an answer or one of two faults, within bounds of size and time.
+or cached. The heads that come every time are read by ``native/http/head.c``, all others here. Whatever a server sends,
+the outcome is an answer or one of two faults, within bounds of size and time.
 """
 
 from __future__ import annotations
 
 import time
 
+from lamplighter._http import parse_head
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _socket import socket
+
+    EventFields = tuple[str, str, int, str, str, str, str, str, str]
 
 HEAD_LIMIT = 2 << 20
 """Bytes a head or the trailers may have: twice the 1 MB that Lambda allows a request's line and headers."""
@@ -35,16 +40,17 @@ class Malformed(ClientFault):
 
 
 class Answer:
-    """One answer. ``fields`` are its headers by name in lower case; of two of one name, the first."""
+    """One answer. ``event`` is what its head says of an event, in the order in which :class:`Event` takes it, or
+    ``None`` if it has no request id."""
 
-    __slots__ = ("body", "closes", "fields", "status")
+    __slots__ = ("body", "closes", "event", "status")
 
-    def __init__(self, status: int, fields: dict[bytes, bytes], body: bytes, closes: bool) -> None:
+    def __init__(self, status: int, body: bytes, closes: bool, event: EventFields | None) -> None:
         self.status = status
-        self.fields = fields
         self.body = body
         self.closes = closes
         """The server will read nothing more from this connection."""
+        self.event = event
 
 
 class Reader:
@@ -63,6 +69,21 @@ class Reader:
     def read(self) -> Answer:
         """The next answer. Raises :class:`Gone`, or :class:`Malformed`, after which the connection is of no use."""
         data = self._rest or self._first()
+        common = parse_head(data)
+        if common is None:
+            return self._uncommon(data)
+        at, status, length, event = common
+        missing = length - (len(data) - at)
+        if missing == 0:
+            body, self._rest = data[at:], b""
+        elif missing < 0:
+            body, self._rest = data[at : at + length], data[at + length :]
+        else:
+            _check(length)
+            body, self._rest = self._of_length(data[at:], length, time.monotonic() + self._patience_s), b""
+        return Answer(status, body, False, event)
+
+    def _uncommon(self, data: bytes) -> Answer:
         for _ in range(_INTERIM):
             end = data.find(b"\r\n\r\n")
             if end < 0:
@@ -81,7 +102,8 @@ class Reader:
         raise Malformed(f"no answer among the interim ones: {line[:80]!r}")
 
     def _with_body(self, status: int, closes: bool, fields: dict[bytes, bytes], data: bytes, at: int) -> Answer:
-        if b"connection" in fields and b"close" in fields[b"connection"].lower():
+        event = _event_fields(fields)
+        if b"close" in fields.get(b"connection", b"").lower():
             closes = True
         if b"transfer-encoding" in fields:
             body = self._chunked(fields[b"transfer-encoding"], data[at:])
@@ -89,17 +111,14 @@ class Reader:
             body, self._rest = b"", data[at:]
         elif b"content-length" in fields:
             length = _length(fields[b"content-length"])
-            have = len(data) - at
-            if have == length:
-                body, self._rest = data[at:], b""
-            elif have > length:
+            if len(data) - at >= length:
                 body, self._rest = data[at : at + length], data[at + length :]
             else:
                 until = time.monotonic() + self._patience_s
                 body, self._rest = self._of_length(data[at:], length, until), b""
         else:
             body, closes = self._until_closed(data[at:]), True
-        return Answer(status, fields, body, closes)
+        return Answer(status, body, closes, event)
 
     def _first(self) -> bytes:
         while True:
@@ -211,42 +230,52 @@ class Reader:
             data, at = data[at:] + self._receive(until), 0
 
 
-_known: dict[bytes, bytes] = {}
-"""Names as servers write them, and in lower case: a server writes the same ones every time."""
-_KNOWN_LIMIT = 256
-
-
 def _fields(lines: list[bytes]) -> dict[bytes, bytes]:
-    """The headers in ``lines``."""
+    """The headers in ``lines``, by name in lower case; of two of one name, the first."""
     fields: dict[bytes, bytes] = {}
-    known = _known
-    for line in reversed(lines):  # so that the first of one name stays
+    for line in lines:
         name, colon, value = line.partition(b":")
-        if name in known:
-            fields[known[name]] = value.strip()
-        else:
-            fields[_name(name, colon)] = value.strip()
-    if len(fields) != len(lines):
-        lengths = {line.partition(b":")[2].strip() for line in lines if line[:15].lower() == b"content-length:"}
-        if len(lengths) > 1:
-            raise Malformed(f"more than one length: {sorted(lengths)!r}")
+        # A line that starts with a space goes on with the one before: long obsolete.
+        if not colon or not name or name != name.strip():
+            raise Malformed(f"a line that is no header: {line[:80]!r}")
+        value = value.strip()
+        first = fields.setdefault(name.lower(), value)
+        if first != value and name.lower() == b"content-length":
+            raise Malformed(f"more than one length: {first!r} and {value[:80]!r}")
     return fields
 
 
-def _name(name: bytes, colon: bytes) -> bytes:
-    lower = name.lower()
-    if not colon or not name or name != name.strip():  # also a line that goes on with the one before, long obsolete
-        raise Malformed(f"a line that is no header: {name[:80]!r}")
-    if len(_known) < _KNOWN_LIMIT and len(name) < 100:
-        _known[name] = lower
-    return lower
+def _event_fields(fields: dict[bytes, bytes]) -> EventFields | None:
+    def text(name: bytes) -> str:
+        return fields.get(name, b"").decode("utf-8", "replace")
+
+    request_id = text(b"lambda-runtime-aws-request-id")
+    if not request_id:
+        return None
+    if not (request_id.isascii() and request_id.isprintable()) or " " in request_id:
+        raise Malformed(f"a request id that fits no path: {request_id[:80]!r}")
+    deadline = fields.get(b"lambda-runtime-deadline-ms", b"")
+    return (
+        request_id,
+        text(b"lambda-runtime-invoked-function-arn"),
+        int(deadline) if deadline.isdigit() and len(deadline) < 19 else 0,
+        text(b"lambda-runtime-trace-id"),
+        text(b"lambda-runtime-client-context"),
+        text(b"lambda-runtime-cognito-identity"),
+        text(b"lambda-runtime-aws-tenant-id"),
+        text(b"content-type"),
+        text(b"lambda-runtime-invocation-id"),
+    )
 
 
 def _length(text: bytes) -> int:
     """The body's length."""
     if not (text.isdigit() and len(text) < 20):
         raise Malformed(f"a length that is no number: {text[:80]!r}")
-    length = int(text)
+    return _check(int(text))
+
+
+def _check(length: int) -> int:
     if length > BODY_LIMIT:
         raise Malformed(f"the answer's body has {length} bytes, more than {BODY_LIMIT}")
     return length

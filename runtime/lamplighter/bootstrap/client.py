@@ -118,9 +118,10 @@ class RuntimeClient:
 
         Raises :class:`ClientFault`; with ``then_next`` a refusal is raised by :meth:`next`.
         """
+        echo = _echo(event) if event.invocation_id else ""
         head = (
             f"POST {_BASE}invocation/{event.request_id}/response{self._tail}Content-Type: {content_type}\r\n"
-            f"{_echo(event)}Content-Length: {len(body)}\r\n\r\n"
+            f"{echo}Content-Length: {len(body)}\r\n\r\n"
         )
         self._answer("a response", head.encode(), body, event, then_next)
 
@@ -232,11 +233,10 @@ class RuntimeClient:
             if answer.status // 100 != 2:
                 raise Refused(what, answer.status, answer.body, event)
             return
-        request = head + body
-        self._owed = what, request, event
+        self._owed = what, head + body, event
         try:
             sock = self._sock or self._connection()[0]
-            sock.sendall(request + self._next)
+            sock.sendall(b"".join((head, body, self._next)))
             self._asked = True
         except OSError:
             # Whatever of it arrived: the next call reads no answer from here, and sends it again.
@@ -329,31 +329,20 @@ class RuntimeClient:
 
 def _event(answer: Answer) -> Event | None:
     """The event in an answer to ``next``; ``None`` if it has no request id."""
-    get = answer.fields.get
-    request_id = str(get(b"lambda-runtime-aws-request-id", b""), "utf-8", "replace")
-    if not request_id:
+    if answer.event is None:
         return None
-    if not (request_id.isascii() and request_id.isprintable()) or " " in request_id:
-        raise Malformed(f"a request id that fits no path: {request_id!r}")
-    deadline = get(b"lambda-runtime-deadline-ms", b"")
-    arn = get(b"lambda-runtime-invoked-function-arn", b"")
-    trace = get(b"lambda-runtime-trace-id")
-    context = get(b"lambda-runtime-client-context")
-    identity = get(b"lambda-runtime-cognito-identity")
-    tenant = get(b"lambda-runtime-aws-tenant-id")
-    invocation = get(b"lambda-runtime-invocation-id")
+    request_id, arn, deadline_ms, trace, context, identity, tenant, content_type, invocation_id = answer.event
     return Event(
         answer.body,
         request_id,
-        str(arn, "utf-8", "replace"),
-        int(deadline) if deadline.isdigit() and len(deadline) < 20 else 0,
-        str(trace, "utf-8", "replace") if trace else "",
-        str(context, "utf-8", "replace") if context else "",
-        str(identity, "utf-8", "replace") if identity else "",
-        str(tenant, "utf-8", "replace") if tenant else "",
-        0,
-        str(get(b"content-type", b""), "utf-8", "replace"),
-        str(invocation, "utf-8", "replace") if invocation else "",
+        arn,
+        deadline_ms,
+        trace,
+        context,
+        identity,
+        tenant,
+        content_type=content_type,
+        invocation_id=invocation_id,
     )
 
 
