@@ -94,6 +94,8 @@ class ScriptedAPI:
         self.faults: list[BaseException] = []
         self.on_chunk: Callable[[bytes], object] = lambda chunk: None
         """Called with each chunk of a request, once it is there."""
+        self.on_close: Callable[[], object] = lambda: None
+        """Called when a connection was closed because its reply says so."""
         self.refuse_chunk = b""
         """Sent, and the connection closed, in place of reading on after a chunk."""
 
@@ -159,6 +161,7 @@ class ScriptedAPI:
                 connection.sendall(reply.data)
                 if reply.close:
                     connection.shutdown(socket.SHUT_RDWR)
+                    self.on_close()
                     return
         except OSError:
             return  # the client went away

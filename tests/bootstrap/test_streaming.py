@@ -249,13 +249,24 @@ def test_an_exception_after_buffered_pieces_is_an_ordinary_error(tmp_path: Path)
     assert json.loads(request.body)["errorMessage"] == "late"
 
 
-def test_what_a_stream_holds_is_not_sent_twice_when_the_kept_connection_had_died(tmp_path: Path) -> None:
+def test_a_stream_begins_on_a_new_connection_where_the_kept_one_has_died(tmp_path: Path) -> None:
     answering = events(event(b"1"), event(b"2", "id-2"))
 
     def closing(request: Request) -> Reply | bytes:
         reply = answering(request)
         return Reply(reply, close=True) if request.is_next and isinstance(reply, bytes) else reply
 
-    code = "def handler(event, context):\n    yield 'a'"
-    (first, second), _ = posts(tmp_path, code, answering=closing)
+    code = (
+        "import os, time\n"
+        "def handler(event, context):\n"
+        "    deadline = time.monotonic() + 20\n"
+        "    while not os.path.exists('closed') and time.monotonic() < deadline:\n        time.sleep(0.005)\n"
+        "    os.unlink('closed')\n"
+        "    yield 'a'\n"
+    )
+    (tmp_path / "app.py").write_text(code)
+    with ScriptedAPI(closing) as api:
+        api.on_close = (tmp_path / "closed").touch
+        with running(OURS, api.address, "app.handler", code=tmp_path):
+            first, second = api.answers(2)
     assert (first.chunks, second.chunks) == ([b"a"], [b"a"])
