@@ -130,6 +130,22 @@ def test_a_response_that_is_too_large_becomes_the_functions_error_and_the_next_e
     assert "[ERROR] Function.ResponseSizeTooLarge: Response payload size exceeded" in output
 
 
+def test_an_error_that_is_too_large_is_told_without_its_details(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text("def handler(event, context):\n    raise ValueError('x' * event)\n")
+    answering = events(event(b"2000000"), event(b"200000", "id-2"), event(b"1", "id-3"))
+
+    def limited(request: Request) -> Reply | bytes:
+        return refusal(413) if len(request.body) > 100_000 else answering(request)
+
+    with ScriptedAPI(limited) as api, running(OURS, api.address, "app.handler", code=tmp_path):
+        posts = api.answers(5)
+    told = [one for one in posts if len(one.body) < 1000]
+    assert [one.path.split("/")[-2] for one in told] == ["id-1", "id-2", "id-3"]
+    for one in told[:2]:
+        assert json.loads(one.body)["errorMessage"] == "The function's error is larger than what the platform takes."
+    assert json.loads(told[2].body)["errorMessage"] == "x"
+
+
 @pytest.mark.parametrize("status", [400, 410])
 @pytest.mark.parametrize("one_send", [{}, {"LAMPLIGHTER_ONE_SEND": "0"}], ids=["one send", "apart"])
 def test_an_invocation_that_is_over_is_logged_and_the_next_event_is_served(

@@ -76,20 +76,20 @@ class RuntimeAPITransport:
                 then_next=self._one_send is True and len(body) <= _ALONE,
             )
         except Refused as refusal:
-            self._refused(refusal, len(body))
+            self._refused(refusal)
 
     def fail(self, event: Event, body: bytes, error_type: str, cause: bytes) -> None:
         """Answer with an error."""
         try:
             self._client.fail(event, body, error_type, cause, then_next=self._one_send is True and len(body) <= _ALONE)
         except Refused as refusal:
-            self._refused(refusal, len(body))
+            self._refused(refusal)
 
     def stream(self, event: Event, content_type: str) -> Sink | None:
         """Begin to answer in pieces."""
         return _Streaming(self._client.stream(event, content_type), self._refused) if self._streaming else None
 
-    def _refused(self, refusal: Refused, size: int = 0) -> None:
+    def _refused(self, refusal: Refused) -> None:
         """An answer was not accepted. Raises the refusal where there is no going on.
 
         - 413: the caller gets an error that says so.
@@ -104,7 +104,7 @@ class RuntimeAPITransport:
             return
         message = f"Response payload size exceeded maximum allowed payload size{_limit(refusal.body)}."
         if refusal.what != "a response":
-            message = f"The error's payload was too large ({size} bytes)"
+            message = f"The function's error is larger than what the platform takes{_limit(refusal.body)}."
         payload = errors.payload(message, TOO_LARGE, [], event.request_id)
         errors.log_fault(payload, output)
         try:
