@@ -65,23 +65,27 @@ class BuildKeeper(Command):
         return {}
 
 
-events = Extension(
-    "lamplighter._events",
-    sources=sorted(str(path) for path in Path("native/events").glob("*.c")),
-    depends=sorted(str(path) for path in Path("native/events").glob("*.h")),
-    extra_compile_args=[
-        "-std=gnu11",
-        "-O2",
-        "-Wall",
-        "-Wextra",
-        "-Werror",
-        "-Wstrict-prototypes",
-        "-fvisibility=hidden",
-    ],
-)
+def extension(name: str, directory: str) -> Extension:
+    """The C sources of a directory under native/ as one extension module of the package."""
+    return Extension(
+        f"lamplighter.{name}",
+        sources=sorted(str(path) for path in Path(directory).glob("*.c")),
+        depends=sorted(str(path) for path in Path(directory).glob("*.h")),
+        extra_compile_args=[
+            "-std=gnu11",
+            "-O2",
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+            "-Wstrict-prototypes",
+            "-fvisibility=hidden",
+        ],
+    )
+
+
 build.sub_commands.append(("build_keeper", None))
 setup(
-    ext_modules=[events],
+    ext_modules=[extension("_events", "native/events"), extension("_http", "native/http")],
     cffi_modules=["native/sandbox/build.py:ffibuilder"],
     cmdclass={"build_keeper": BuildKeeper},
 )

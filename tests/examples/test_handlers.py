@@ -21,6 +21,10 @@ import pytest
 from botocore.stub import Stubber
 from PIL import Image
 
+from bootstrap.running import OURS, running
+from bootstrap.scripted import ScriptedAPI, events
+from bootstrap.scripted import event as api_event
+
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 CONFIG = tomllib.loads((EXAMPLES / "lamplighter.toml").read_text())["functions"]
 
@@ -347,3 +351,22 @@ def test_with_a_table_each_link_is_recorded_until_it_expires(
     key, link = answer["objects"][0]["key"], answer["objects"][0]["link"]
     item = {"pk": {"S": f"example-shared-files/{key}"}, "link": {"S": link}, "expires": {"N": str(answer["expires"])}}
     assert written == [{"TableName": "links", "Item": item}]
+
+
+# --- through the runtime interface client
+
+
+@pytest.mark.parametrize("name", CONFIG)
+def test_every_example_runs_through_the_bootstrap(name: str) -> None:
+    function = CONFIG[name]
+    bodies = [(EXAMPLES / path).read_bytes() for path in function["warm_up"]]
+    answering = events(*(api_event(body, f"id-{number}") for number, body in enumerate(bodies)))
+    environment = {**function.get("environment", {}), "AWS_EC2_METADATA_DISABLED": "true"}
+    with (
+        ScriptedAPI(answering) as api,
+        running(OURS, api.address, function["handler"], code=EXAMPLES / function["code"], environment=environment),
+    ):
+        posts = api.answers(len(bodies))
+    for number, post in enumerate(posts):
+        assert post.path == f"/2018-06-01/runtime/invocation/id-{number}/response", post.body
+        assert isinstance(json.loads(post.body), dict)

@@ -1,10 +1,12 @@
-"""The sandbox's C under AddressSanitizer and UndefinedBehaviorSanitizer, and with warnings as errors."""
+"""The C code under AddressSanitizer and UndefinedBehaviorSanitizer, and with warnings as errors."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import subprocess
+import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -57,3 +59,54 @@ def test_each_source_compiles_without_a_warning(source: str, tmp_path: Path) -> 
     # -O2, because some warnings come from the optimiser's analysis.
     extra = ["-ffreestanding"] if source == "keeper.c" else []
     _compile([*WARNINGS, *extra, "-O2", "-c", "-o", str(tmp_path / "object.o"), str(NATIVE / source)])
+
+
+HEADS = """
+import importlib.util, random, sys
+spec = importlib.util.spec_from_file_location("lamplighter._http", sys.argv[1])
+module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+HEAD = (
+    b"HTTP/1.1 200 OK\\r\\nContent-Type: application/json\\r\\nLambda-Runtime-Aws-Request-Id: id-1\\r\\n"
+    b"Lambda-Runtime-Deadline-Ms: 4102444800000\\r\\nLambda-Runtime-Client-Context: \\xc3\\xa9\\r\\n"
+    b"Content-Length: 2\\r\\n\\r\\n{}"
+)
+rng = random.Random(6)
+read = 0
+for cut in range(len(HEAD) + 1):
+    module.parse_head(HEAD[:cut])
+for _ in range(20000):
+    data = bytearray(HEAD)
+    for _ in range(rng.randrange(4)):
+        at = rng.randrange(len(data))
+        data[at : at + rng.randrange(3)] = rng.randbytes(rng.randrange(3))
+    read += module.parse_head(bytes(data[: rng.randrange(len(data) + 1)] if rng.random() < 0.5 else data)) is not None
+print(read)
+"""
+
+
+def test_heads_of_any_bytes_are_read_under_the_sanitizers_without_a_fault(tmp_path: Path) -> None:
+    assert compiler is not None
+    extension = tmp_path / "_http.so"
+    include = f"-I{sysconfig.get_path('include')}"
+    source = str(ROOT / "native" / "http" / "head.c")
+    _compile([*WARNINGS, *SANITIZERS, "-shared", "-fPIC", include, "-o", str(extension), source])
+    libraries = [
+        subprocess.run(
+            [compiler, f"-print-file-name={name}"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        for name in ("libasan.so", "libubsan.so")
+    ]
+    if not all(os.path.isabs(library) for library in libraries):
+        pytest.skip("the compiler's sanitizers cannot be loaded into a program that was built without them")
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", HEADS, str(extension)],
+        # What the interpreter itself never frees is not looked for. Its own allocator would hide reads past the end.
+        env={"LD_PRELOAD": ":".join(libraries), "ASAN_OPTIONS": "detect_leaks=0", "PYTHONMALLOC": "malloc"},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 1000

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ from lamplighter.worker.loop import LONGEST_TIMEOUT_MS, invoke_once, serve
 from lamplighter.worker.output import output
 from lamplighter.worker.transport import ChannelTransport
 from sending import send
+from worker_answers import answers, event
 
 RUNTIME = Path(channel.__file__).parents[2]
 TRACE_ID = "_X_AMZN_TRACE_ID"
@@ -35,35 +35,6 @@ def untouched(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     os.environ.pop(TRACE_ID, None)
     current.request_id, current.tenant_id = "", None
-
-
-def event(body: bytes = b"{}", sequence: int = 1, **more: Any) -> channel.Event:
-    return channel.Event(body, f"id-{sequence}", sequence=sequence, **more)
-
-
-def answers(handler: Handler, *events: channel.Event) -> list[channel.Reply]:
-    """Serve the events in this process, one at a time; the replies, with large bodies fetched."""
-    host, worker = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    host.settimeout(20)
-    replies = []
-
-    def drive() -> None:
-        with host:
-            for one in events:
-                send(host, one)
-                reply = channel.receive_reply(host)
-                assert reply is not None
-                if reply.flags & channel.LARGE:
-                    reply.body = channel.receive_body(host, reply.length)
-                replies.append(reply)
-
-    driver = threading.Thread(target=drive)
-    with worker:
-        driver.start()
-        serve(handler, ChannelTransport(worker))
-        driver.join()
-    assert len(replies) == len(events)
-    return replies
 
 
 def answer(handler: Handler, one: channel.Event) -> channel.Reply:

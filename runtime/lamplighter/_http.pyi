@@ -1,0 +1,3 @@
+def parse_head(
+    data: bytes, /
+) -> tuple[int, int, int, tuple[str, str, int, str, str, str, str, str, str] | None] | None: ...
