@@ -85,8 +85,9 @@ static double scaled(uint64_t digits, int exponent)
     /* Half of `above` is below `below`, whose top bit is set: the quotient has 63 or 64 bits. */
     const unsigned __int128 numerator = (unsigned __int128)above << 63;
     const uint64_t quotient = (uint64_t)(numerator / below);
+    const bool more = numerator != (unsigned __int128)quotient * below;
 
-    return rounded(quotient, exponent - 63 - shift + raised, numerator % below != 0);
+    return rounded(quotient, exponent - 63 - shift + raised, more);
 }
 
 /* A terminated copy of [from, end), for the functions that want one. */
@@ -139,6 +140,29 @@ static inline bool is_digit(const uint8_t *at, const uint8_t *end)
     return at < end && (uint8_t)(*at - '0') < 10;
 }
 
+/* Append the digits at `at` to *value, which wraps when they are too many: the place after them. */
+static inline const uint8_t *read_digits(const uint8_t *at, const uint8_t *end, uint64_t *value)
+{
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    static const uint64_t tens[] = {1, 10, 100, 1000, 10000, 100000, 1000000, 10000000, 100000000};
+
+    while (end - at >= 8) {
+        unsigned count;
+        const uint64_t eight = ll_eight_digits(ll_load64(at), &count);
+
+        if (count < 8) {
+            *value = *value * tens[count] + eight;
+            return at + count;
+        }
+        *value = *value * tens[8] + eight;
+        at += 8;
+    }
+#endif
+    for (; is_digit(at, end); at++)
+        *value = *value * 10 + (uint8_t)(*at - '0');
+    return at;
+}
+
 static const uint8_t *constant(struct ll_reader *reader, const uint8_t *at, const char *name, double value)
 {
     const size_t size = strlen(name);
@@ -152,67 +176,65 @@ static const uint8_t *constant(struct ll_reader *reader, const uint8_t *at, cons
     return number && ll_push(reader, number) ? at + size : NULL;
 }
 
-const uint8_t *ll_read_number(struct ll_reader *reader, const uint8_t *at)
+const uint8_t *ll_read_number(struct ll_reader *reader, const uint8_t *at, size_t count, uint64_t digits)
 {
-    const uint8_t *end = reader->end, *from = at, *first, *last;
-    uint64_t digits = 0;
-    bool negative = false;
-    size_t count;
+    const uint8_t *end = reader->end, *from = at, *first;
+    bool negative = false, is_float = false;
     int exponent = 0;
     PyObject *number;
 
-    if (*at == '-') {
-        negative = true;
-        at++;
-        if (at < end && *at == 'I')
-            return constant(reader, from, "-Infinity", -Py_HUGE_VAL);
-    } else if (*at == 'N') {
-        return constant(reader, at, "NaN", Py_NAN);
-    } else if (*at == 'I') {
-        return constant(reader, at, "Infinity", Py_HUGE_VAL);
+    if (count) {
+        first = at;
+        at += count;
+        if (count == 8)
+            at = read_digits(at, end, &digits);
+    } else {
+        if (*at == '-') {
+            negative = true;
+            at++;
+            if (at < end && *at == 'I')
+                return constant(reader, from, "-Infinity", -Py_HUGE_VAL);
+        } else if (*at == 'N') {
+            return constant(reader, at, "NaN", Py_NAN);
+        } else if (*at == 'I') {
+            return constant(reader, at, "Infinity", Py_HUGE_VAL);
+        }
+        if (UNLIKELY(!is_digit(at, end)))
+            return ll_fault(reader, "Expecting value", from);
+        first = at;
+        if (*at == '0') /* nothing may follow it that is part of an integer */
+            at++;
+        else
+            at = read_digits(at, end, &digits);
     }
-    if (UNLIKELY(!is_digit(at, end)))
-        return ll_fault(reader, "Expecting value", from);
-    first = at;
-    if (*at == '0') /* nothing may follow it that is part of an integer */
-        at++;
-    else
-        for (; is_digit(at, end); at++)
-            digits = digits * 10 + (uint8_t)(*at - '0');
-    last = at;
     count = (size_t)(at - first);
     if (at < end && *at == '.' && is_digit(at + 1, end)) {
-        const uint8_t *point = at++;
+        const uint8_t *point = at;
 
-        for (; is_digit(at, end); at++)
-            digits = digits * 10 + (uint8_t)(*at - '0');
-        last = at;
+        at = read_digits(at + 1, end, &digits);
         count += (size_t)(at - point) - 1;
         exponent = (int)(point - at) + 1;
-    } else if (LIKELY(at == end || (*at | 0x20) != 'e')) {
-        if (UNLIKELY(count > 18))
-            number = slow_integer(reader, from, at);
-        else
-            number = PyLong_FromLongLong(negative ? -(long long)digits : (long long)digits);
-        return number && ll_push(reader, number) ? at : NULL;
+        is_float = true;
     }
     if (at < end && (*at | 0x20) == 'e') {
         const bool is_signed = end - at > 1 && (at[1] == '-' || at[1] == '+');
         const uint8_t *digit = at + 1 + is_signed;
         int power = 0;
 
-        if (is_digit(digit, end)) {
+        if (is_digit(digit, end)) { /* else the number ends before the letter */
             for (; is_digit(digit, end); digit++)
                 power = power < 100000 ? power * 10 + (*digit - '0') : power;
             exponent += is_signed && at[1] == '-' ? -power : power;
             at = digit;
-        } else if (last == first + count && exponent == 0) { /* an integer, and then what is none of its */
-            if (count > 18)
-                number = slow_integer(reader, from, last);
-            else
-                number = PyLong_FromLongLong(negative ? -(long long)digits : (long long)digits);
-            return number && ll_push(reader, number) ? last : NULL;
+            is_float = true;
         }
+    }
+    if (LIKELY(!is_float)) {
+        if (UNLIKELY(count > 18))
+            number = slow_integer(reader, from, at);
+        else
+            number = PyLong_FromLongLong(negative ? -(long long)digits : (long long)digits);
+        return number && ll_push(reader, number) ? at : NULL;
     }
     if (count <= MOST_EXACT_DIGITS && digits == 0)
         number = PyFloat_FromDouble(negative ? -0.0 : 0.0);

@@ -89,6 +89,8 @@ static inline bool ll_push(struct ll_reader *reader, PyObject *value)
 
 static inline const uint8_t *ll_skip_space(const uint8_t *at, const uint8_t *end)
 {
+    if (LIKELY(at < end && *at > ' '))
+        return at;
     while (at < end && (*at == ' ' || *at == '\n' || *at == '\r' || *at == '\t'))
         at++;
     return at;
@@ -110,8 +112,9 @@ const uint8_t *ll_match_object(struct ll_reader *reader, const uint8_t *at, stru
 PyObject *ll_ascii(const uint8_t *from, size_t size);
 const uint8_t *ll_read_text(struct ll_reader *reader, const uint8_t *quote, const uint8_t *special, PyObject **text);
 
-/* number.c: a number, or one of the constants JSON does not have. */
-const uint8_t *ll_read_number(struct ll_reader *reader, const uint8_t *at);
+/* number.c: a number, or one of the constants JSON does not have. Of an integral part without a sign or a leading zero
+ * the first `count` digits, up to eight, may have been read. */
+const uint8_t *ll_read_number(struct ll_reader *reader, const uint8_t *at, size_t count, uint64_t digits);
 
 /* names.c: the key of these plain ASCII bytes: a new reference, its hash known. */
 PyObject *ll_name(struct ll_names *names, const uint8_t *from, size_t size);

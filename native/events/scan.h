@@ -51,6 +51,24 @@ static inline uint16_t ll_load16(const void *from)
     return word;
 }
 
+/* Of eight bytes of text, the first of which lies lowest: how many digits they begin with, and the number those are. */
+static inline uint64_t ll_eight_digits(uint64_t eight, unsigned *count)
+{
+    const uint64_t ones = 0x0101010101010101u;
+    uint64_t others;
+
+    /* A byte that is no digit sets its high bit, and may set that of bytes behind it. */
+    eight ^= ones * '0';
+    others = ((eight + ones * (0x80 - 10)) | eight) & (ones * 0x80);
+    *count = others ? (unsigned)__builtin_ctzll(others) / 8 : 8;
+    if (*count == 0)
+        return 0;
+    eight <<= 64 - 8 * *count; /* zeros before them, which lie lowest */
+    eight = (eight * (1 + (10 << 8))) >> 8 & 0x00ff00ff00ff00ffu;
+    eight = (eight * (1 + (100 << 16))) >> 16 & 0x0000ffff0000ffffu;
+    return (eight * (1 + ((uint64_t)10000 << 32))) >> 32;
+}
+
 static inline bool ll_is_special(uint8_t byte)
 {
     return (int8_t)byte < 0x20 || byte == '"' || byte == '\\';

@@ -184,13 +184,13 @@ static struct ll_shape *new_shape(struct ll_learner *learner, const struct ll_ma
     return shape;
 }
 
-/* Whether these keys came lately; if not, they have now. */
-static bool came_before(struct ll_known *known, PyObject *const *keys, size_t count)
+/* Whether these keys came lately, as far apart as now; if not, they have now. */
+static bool came_before(struct ll_known *known, PyObject *const *keys, const struct ll_mark *marks, size_t count)
 {
     uint64_t print = count;
 
     for (size_t at = 0; at < count; at++)
-        print = (print ^ (uint64_t)((PyASCIIObject *)keys[2 * at])->hash) * 0x9e3779b97f4a7c15u;
+        print = (print ^ (uint64_t)((PyASCIIObject *)keys[2 * at])->hash ^ marks[at].size) * 0x9e3779b97f4a7c15u;
     for (size_t at = 0; at < LL_RECENT; at++)
         if (known->recent[at] == (uint32_t)(print >> 32))
             return true;
@@ -235,7 +235,7 @@ void ll_learn(struct ll_learner *learner, struct ll_place *place, PyObject *cons
     if (!is_learnable(place, marks, count, tail_size))
         return;
     known = known_of(learner, place);
-    if (known && !ll_is_keen(place) && !came_before(known, keys, count))
+    if (known && !ll_is_keen(place) && !came_before(known, keys, marks, count))
         return;
     if (known && complete_marks(learner, place, keys, marks, count))
         shape = new_shape(learner, marks, count, tail, tail_size);

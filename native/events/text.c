@@ -1,9 +1,9 @@
 /*
  * Strings.
  *
- * One of plain ASCII is copied as it is. Any other is read into the scratch buffer as UTF-8, in which a lone surrogate
- * that was escaped takes the three bytes UTF-8 would give it; so what lies there is sound by construction, never longer
- * than its source, and its characters can be counted and widened without a further check.
+ * One of plain ASCII is copied as it is. One with escapes that mean ASCII is written to the scratch buffer first. From
+ * the first character beyond ASCII on the source is gone through twice: once to judge it, count its characters and learn
+ * how wide they are, and once to write them where they belong.
  */
 
 #include "reader.h"
@@ -49,15 +49,50 @@ PyObject *ll_ascii(const uint8_t *from, size_t size)
 #endif
 }
 
-/* The code point of the sound sequence at `at`, which is moved past it. */
-static inline Py_UCS4 next_character(const uint8_t **at)
+/* ---- characters ---- */
+
+#define NO_CHARACTER ((Py_UCS4)-1)
+
+static inline bool continues(uint8_t byte)
+{
+    return (byte & 0xc0) == 0x80;
+}
+
+/* The character of the UTF-8 sequence at *at, whose first byte is 0x80 or more; *at is moved past it. NO_CHARACTER if it
+ * is not sound: no overlong form, no surrogate, nothing beyond U+10FFFF (Unicode 15, table 3-7). */
+__attribute__((always_inline)) static inline Py_UCS4 next_sequence(const uint8_t **at, const uint8_t *end)
+{
+    const uint8_t *from = *at;
+    const size_t left = (size_t)(end - from);
+    const uint8_t lead = from[0];
+    Py_UCS4 character;
+
+    if (lead < 0xe0) {
+        if (lead < 0xc2 || left < 2 || !continues(from[1]))
+            return NO_CHARACTER;
+        *at += 2;
+        return (Py_UCS4)(lead & 0x1f) << 6 | (from[1] & 0x3f);
+    }
+    if (lead < 0xf0) {
+        if (left < 3 || !continues(from[1]) || !continues(from[2]))
+            return NO_CHARACTER;
+        *at += 3;
+        character = (Py_UCS4)(lead & 0x0f) << 12 | (Py_UCS4)(from[1] & 0x3f) << 6 | (from[2] & 0x3f);
+        return character < 0x800 || (character & 0xf800) == 0xd800 ? NO_CHARACTER : character;
+    }
+    if (lead > 0xf4 || left < 4 || !continues(from[1]) || !continues(from[2]) || !continues(from[3]))
+        return NO_CHARACTER;
+    *at += 4;
+    character = (Py_UCS4)(lead & 0x07) << 18 | (Py_UCS4)(from[1] & 0x3f) << 12 | (Py_UCS4)(from[2] & 0x3f) << 6 |
+                (from[3] & 0x3f);
+    return character < 0x10000 || character > 0x10ffff ? NO_CHARACTER : character;
+}
+
+/* The same of a sequence that has been found sound. */
+__attribute__((always_inline)) static inline Py_UCS4 sound_sequence(const uint8_t **at)
 {
     const uint8_t *from = *at;
 
-    if (from[0] < 0x80) {
-        *at += 1;
-        return from[0];
-    }
     if (from[0] < 0xe0) {
         *at += 2;
         return (Py_UCS4)(from[0] & 0x1f) << 6 | (from[1] & 0x3f);
@@ -71,114 +106,20 @@ static inline Py_UCS4 next_character(const uint8_t **at)
            (from[3] & 0x3f);
 }
 
-/* The string of `count` characters, the greatest of about `greatest`, that lies at [from, end) in sound UTF-8. */
-static PyObject *widen(const uint8_t *from, const uint8_t *end, size_t count, Py_UCS4 greatest)
+/* What a hexadecimal digit counts, plus one. */
+static const uint8_t digits[256] = {
+    ['0'] = 1,  ['1'] = 2,  ['2'] = 3,  ['3'] = 4,  ['4'] = 5,  ['5'] = 6,  ['6'] = 7,  ['7'] = 8,
+    ['8'] = 9,  ['9'] = 10, ['a'] = 11, ['b'] = 12, ['c'] = 13, ['d'] = 14, ['e'] = 15, ['f'] = 16,
+    ['A'] = 11, ['B'] = 12, ['C'] = 13, ['D'] = 14, ['E'] = 15, ['F'] = 16,
+};
+
+/* Four hexadecimal digits; NO_CHARACTER if they are not. */
+static inline Py_UCS4 four_digits(const uint8_t *at, const uint8_t *end)
 {
-    PyObject *text = PyUnicode_New((Py_ssize_t)count, greatest);
-    size_t at = 0;
-
-    if (UNLIKELY(!text))
-        return NULL;
-    if (greatest < 0x100) {
-        Py_UCS1 *to = PyUnicode_1BYTE_DATA(text);
-        while (from < end)
-            to[at++] = (Py_UCS1)next_character(&from);
-    } else if (greatest < 0x10000) {
-        Py_UCS2 *to = PyUnicode_2BYTE_DATA(text);
-        while (from < end)
-            to[at++] = (Py_UCS2)next_character(&from);
-    } else {
-        Py_UCS4 *to = PyUnicode_4BYTE_DATA(text);
-        while (from < end)
-            to[at++] = next_character(&from);
-    }
-    if (count == 1) { /* of Latin-1's characters the interpreter has one string each */
-        PyObject *one = PyUnicode_FromOrdinal((int)PyUnicode_READ_CHAR(text, 0));
-
-        Py_DECREF(text);
-        return one;
-    }
-    return text;
-}
-
-/* The length of the UTF-8 sequence at `at`, which begins with a byte from 0x80 on; 0 if it is not sound. No overlong
- * form, no surrogate, nothing beyond U+10FFFF (Unicode 15, table 3-7). */
-static size_t sequence(const uint8_t *at, const uint8_t *end)
-{
-    const size_t left = (size_t)(end - at);
-    const uint8_t lead = at[0];
-
-    if (lead < 0xc2 || lead > 0xf4 || left < 2)
-        return 0;
-    if (lead < 0xe0)
-        return (at[1] & 0xc0) == 0x80 ? 2 : 0;
-    if (lead < 0xf0) {
-        const uint8_t least = lead == 0xe0 ? 0xa0 : 0x80, most = lead == 0xed ? 0x9f : 0xbf;
-
-        return left >= 3 && at[1] >= least && at[1] <= most && (at[2] & 0xc0) == 0x80 ? 3 : 0;
-    }
-    const uint8_t least = lead == 0xf0 ? 0x90 : 0x80, most = lead == 0xf4 ? 0x8f : 0xbf;
-
-    return left >= 4 && at[1] >= least && at[1] <= most && (at[2] & 0xc0) == 0x80 && (at[3] & 0xc0) == 0x80 ? 4 : 0;
-}
-
-/* Four hexadecimal digits, or -1. */
-static int32_t four_digits(const uint8_t *at, const uint8_t *end)
-{
-    int32_t value = 0;
-
-    if (end - at < 4)
-        return -1;
-    for (int digit = 0; digit < 4; digit++) {
-        const uint8_t byte = at[digit], letter = byte | 0x20;
-
-        if (byte >= '0' && byte <= '9')
-            value = value << 4 | (byte - '0');
-        else if (letter >= 'a' && letter <= 'f')
-            value = value << 4 | (letter - 'a' + 10);
-        else
-            return -1;
-    }
-    return value;
-}
-
-static uint8_t *put_character(uint8_t *to, Py_UCS4 character)
-{
-    if (character < 0x80) {
-        *to++ = (uint8_t)character;
-    } else if (character < 0x800) {
-        *to++ = (uint8_t)(0xc0 | character >> 6);
-        *to++ = (uint8_t)(0x80 | (character & 0x3f));
-    } else if (character < 0x10000) {
-        *to++ = (uint8_t)(0xe0 | character >> 12);
-        *to++ = (uint8_t)(0x80 | (character >> 6 & 0x3f));
-        *to++ = (uint8_t)(0x80 | (character & 0x3f));
-    } else {
-        *to++ = (uint8_t)(0xf0 | character >> 18);
-        *to++ = (uint8_t)(0x80 | (character >> 12 & 0x3f));
-        *to++ = (uint8_t)(0x80 | (character >> 6 & 0x3f));
-        *to++ = (uint8_t)(0x80 | (character & 0x3f));
-    }
-    return to;
-}
-
-/* The character of the \u escape at `at`, with the second half of a pair if one follows: the place after it. */
-static const uint8_t *unicode_escape(struct ll_reader *reader, const uint8_t *at, Py_UCS4 *character)
-{
-    int32_t first = four_digits(at + 2, reader->end), second;
-
-    if (first < 0)
-        return ll_fault(reader, "Invalid \\uXXXX escape", at);
-    at += 6;
-    if (first >= 0xd800 && first < 0xdc00 && reader->end - at >= 6 && at[0] == '\\' && at[1] == 'u') {
-        second = four_digits(at + 2, reader->end);
-        if (second >= 0xdc00 && second < 0xe000) {
-            *character = 0x10000 + ((Py_UCS4)(first - 0xd800) << 10) + (Py_UCS4)(second - 0xdc00);
-            return at + 6;
-        }
-    }
-    *character = (Py_UCS4)first;
-    return at;
+    if (end - at < 4 || !digits[at[0]] || !digits[at[1]] || !digits[at[2]] || !digits[at[3]])
+        return NO_CHARACTER;
+    return (Py_UCS4)(digits[at[0]] - 1) << 12 | (Py_UCS4)(digits[at[1]] - 1) << 8 |
+           (Py_UCS4)(digits[at[2]] - 1) << 4 | (Py_UCS4)(digits[at[3]] - 1);
 }
 
 /* What a backslash and this byte mean; 0: nothing. */
@@ -187,7 +128,173 @@ static const uint8_t escapes[256] = {
     ['f'] = '\f', ['n'] = '\n',  ['r'] = '\r', ['t'] = '\t',
 };
 
-/* Room for the rest of the text, once a decode; a block more, because copying goes by blocks. */
+/* The character of the escape at *at, with the second half of a pair if one follows; *at is moved past it. A half alone
+ * is a character, as for json.loads. NO_CHARACTER if it is no escape. */
+static inline Py_UCS4 next_escape(const uint8_t **at, const uint8_t *end)
+{
+    const uint8_t *from = *at;
+    Py_UCS4 first, second;
+
+    if (UNLIKELY(end - from < 2))
+        return NO_CHARACTER;
+    if (from[1] != 'u') {
+        *at += 2;
+        return escapes[from[1]] ? escapes[from[1]] : NO_CHARACTER;
+    }
+    first = four_digits(from + 2, end);
+    *at += 6;
+    if ((first & ~(Py_UCS4)0x3ff) == 0xd800 && end - from >= 12 && from[6] == '\\' && from[7] == 'u') {
+        second = four_digits(from + 8, end);
+        if ((second & ~(Py_UCS4)0x3ff) == 0xdc00) {
+            *at += 6;
+            return 0x10000 + ((first & 0x3ff) << 10) + (second & 0x3ff);
+        }
+    }
+    return first;
+}
+
+static const uint8_t *escape_fault(struct ll_reader *reader, const uint8_t *quote, const uint8_t *at)
+{
+    if (reader->end - at < 2)
+        return ll_fault(reader, "Unterminated string starting at", quote);
+    return ll_fault(reader, at[1] == 'u' ? "Invalid \\uXXXX escape" : "Invalid \\escape", at);
+}
+
+/* ---- beyond ASCII ---- */
+
+/*
+ * struct extent: what a string's source has been found to be.
+ *
+ *      0  count     of characters
+ *      8  union_of  all of them, so that it is below 0x80, 0x100 or 0x10000 if and only if they all are
+ */
+struct extent {
+    size_t count;
+    Py_UCS4 union_of;
+};
+
+/* Text beyond ASCII comes in runs of sequences of one length. These two read the next of a run, by words and not by
+ * bytes; they leave a sequence to next_sequence() that is not of their length, or among the last bytes of the text. */
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+static inline bool is_of_two(const uint8_t *at, const uint8_t *end, Py_UCS4 *character)
+{
+    uint32_t word;
+
+    if (end - at < 4)
+        return false;
+    word = ll_load16(at);
+    *character = (word & 0x1f) << 6 | (word >> 8 & 0x3f);
+    return (word & 0xc0e0u) == 0x80c0u && *character >= 0x80;
+}
+
+static inline bool is_of_three(const uint8_t *at, const uint8_t *end, Py_UCS4 *character)
+{
+    uint32_t word;
+
+    if (end - at < 4)
+        return false;
+    word = ll_load32(at);
+    *character = (word & 0x0f) << 12 | (word >> 2 & 0xfc0) | (word >> 16 & 0x3f);
+    return (word & 0x00c0c0f0u) == 0x008080e0u && *character >= 0x800 && (*character & 0xf800) != 0xd800;
+}
+#else
+#define is_of_two(at, end, character) false
+#define is_of_three(at, end, character) false
+#endif
+
+/* Judge the source from `at` to the closing quote, which is returned. */
+static const uint8_t *measure(struct ll_reader *reader, const uint8_t *quote, const uint8_t *at, struct extent *extent)
+{
+    const uint8_t *end = reader->end, *from;
+    size_t count = extent->count;
+    Py_UCS4 union_of = extent->union_of, character;
+
+    while (at < end) {
+        if (*at >= 0x80) {
+            for (; is_of_two(at, end, &character); at += 2, count++)
+                union_of |= character;
+            for (; is_of_three(at, end, &character); at += 3, count++)
+                union_of |= character;
+            if (at == end || *at < 0x80)
+                continue;
+            from = at;
+            character = next_sequence(&at, end);
+            if (UNLIKELY(character == NO_CHARACTER))
+                return ll_fault(reader, "Invalid UTF-8", from);
+            union_of |= character;
+            count++;
+        } else if (*at == '\\') {
+            from = at;
+            character = next_escape(&at, end);
+            if (UNLIKELY(character == NO_CHARACTER))
+                return escape_fault(reader, quote, from);
+            union_of |= character;
+            count++;
+        } else if (*at == '"') {
+            *extent = (struct extent){count, union_of};
+            return at;
+        } else if (UNLIKELY(*at < 0x20)) {
+            return ll_fault(reader, "Invalid control character at", at);
+        } else {
+            from = at++;
+            if (at < end && !ll_is_special(*at))
+                at = ll_scan(at, end);
+            count += (size_t)(at - from);
+        }
+    }
+    return ll_fault(reader, "Unterminated string starting at", quote);
+}
+
+/* Write the characters of a sound source, and before them those that wait in the scratch buffer, all of one width. */
+#define WRITER(name, width)                                                                                            \
+    static void name(width *to, const uint8_t *waiting, size_t count, const uint8_t *at, const uint8_t *end)           \
+    {                                                                                                                  \
+        while (count--)                                                                                                \
+            *to++ = *waiting++;                                                                                        \
+        while (at < end) {                                                                                             \
+            if (*at == '\\')                                                                                           \
+                *to++ = (width)next_escape(&at, end);                                                                  \
+            else if (*at < 0x80)                                                                                       \
+                *to++ = *at++;                                                                                         \
+            else                                                                                                       \
+                *to++ = (width)sound_sequence(&at);                                                                    \
+        }                                                                                                              \
+    }
+WRITER(write_1, Py_UCS1)
+WRITER(write_2, Py_UCS2)
+WRITER(write_4, Py_UCS4)
+#undef WRITER
+
+/* The string whose first `count` characters, all ASCII, lie in the scratch buffer, and whose source goes on at `at`. */
+static const uint8_t *read_wide(struct ll_reader *reader, const uint8_t *quote, const uint8_t *at, size_t count,
+                                PyObject **text)
+{
+    struct extent extent = {count, 0};
+    const uint8_t *end = measure(reader, quote, at, &extent);
+
+    if (UNLIKELY(!end))
+        return NULL;
+    *text = PyUnicode_New((Py_ssize_t)extent.count, extent.union_of > 0x10ffff ? 0x10ffff : extent.union_of);
+    if (UNLIKELY(!*text))
+        return NULL;
+    switch (PyUnicode_KIND(*text)) {
+    case PyUnicode_1BYTE_KIND:
+        write_1(PyUnicode_1BYTE_DATA(*text), reader->scratch, count, at, end);
+        break;
+    case PyUnicode_2BYTE_KIND:
+        write_2(PyUnicode_2BYTE_DATA(*text), reader->scratch, count, at, end);
+        break;
+    default:
+        write_4(PyUnicode_4BYTE_DATA(*text), reader->scratch, count, at, end);
+    }
+    if (UNLIKELY(extent.count == 1)) /* of Latin-1's characters the interpreter has one string each */
+        Py_SETREF(*text, PyUnicode_FromOrdinal((int)PyUnicode_READ_CHAR(*text, 0)));
+    return *text ? end + 1 : NULL;
+}
+
+/* ---- escapes ---- */
+
+/* Room for the rest of the text, once a decode; and for a block more, because copying goes by blocks. */
 static int grow_scratch(struct ll_reader *reader, size_t need)
 {
     uint8_t *larger;
@@ -205,62 +312,58 @@ static int grow_scratch(struct ll_reader *reader, size_t need)
     return 0;
 }
 
+/* Copy to *to what is plain at *at; both are moved. What is copied beyond it is overwritten, or does not count. */
+static inline void copy_plain(uint8_t **to, const uint8_t **at, const uint8_t *end)
+{
+#ifdef LL_BLOCK
+    while (end - *at >= LL_BLOCK) {
+        const uint64_t specials = ll_specials(*at);
+
+        memcpy(*to, *at, LL_BLOCK);
+        if (specials) {
+            *to += ll_first(specials);
+            *at += ll_first(specials);
+            return;
+        }
+        *to += LL_BLOCK;
+        *at += LL_BLOCK;
+    }
+#endif
+    while (*at < end && !ll_is_special(**at))
+        *(*to)++ = *(*at)++;
+}
+
 const uint8_t *ll_read_text(struct ll_reader *reader, const uint8_t *quote, const uint8_t *special, PyObject **text)
 {
-    const uint8_t *at = quote + 1, *end = reader->end;
-    Py_UCS4 greatest = 0x7f, character;
-    size_t trailing = 0, size;
+    const uint8_t *at = quote + 1, *end = reader->end, *from;
+    const size_t plain = (size_t)(special - at);
+    Py_UCS4 character;
     uint8_t *to;
 
-    if (grow_scratch(reader, (size_t)(end - at) + 2 * 16) < 0)
+    if (grow_scratch(reader, (size_t)(end - at) + 16) < 0)
         return NULL;
     to = reader->scratch;
+    ll_copy(to, at, plain);
+    to += plain;
+    at = special;
     for (;;) {
-        ll_copy(to, at, (size_t)(special - at));
-        to += special - at;
-        at = special;
         if (UNLIKELY(at == end))
             return ll_fault(reader, "Unterminated string starting at", quote);
         if (*at == '"')
             break;
-        if (*at == '\\') {
-            if (UNLIKELY(end - at < 2))
-                return ll_fault(reader, "Unterminated string starting at", quote);
-            if (at[1] == 'u') {
-                at = unicode_escape(reader, at, &character);
-                if (UNLIKELY(!at))
-                    return NULL;
-                if (character > greatest)
-                    greatest = character;
-                trailing += (character >= 0x80) + (character >= 0x800) + (character >= 0x10000);
-                to = put_character(to, character);
-            } else {
-                if (UNLIKELY(!escapes[at[1]]))
-                    return ll_fault(reader, "Invalid \\escape", at);
-                *to++ = escapes[at[1]];
-                at += 2;
-            }
-        } else if (*at < 0x20) {
+        if (*at >= 0x80)
+            return read_wide(reader, quote, at, (size_t)(to - reader->scratch), text);
+        if (UNLIKELY(*at < 0x20))
             return ll_fault(reader, "Invalid control character at", at);
-        } else {
-            do {
-                const uint8_t *from = at;
-
-                size = sequence(at, end);
-                if (UNLIKELY(!size))
-                    return ll_fault(reader, "Invalid UTF-8", at);
-                character = next_character(&from);
-                if (character > greatest)
-                    greatest = character;
-                trailing += size - 1;
-                memcpy(to, at, size);
-                to += size;
-                at += size;
-            } while (at < end && *at >= 0x80);
-        }
-        special = ll_scan(at, end);
+        from = at;
+        character = next_escape(&at, end);
+        if (UNLIKELY(character == NO_CHARACTER))
+            return escape_fault(reader, quote, from);
+        if (character >= 0x80)
+            return read_wide(reader, quote, from, (size_t)(to - reader->scratch), text);
+        *to++ = (uint8_t)character;
+        copy_plain(&to, &at, end);
     }
-    size = (size_t)(to - reader->scratch);
-    *text = greatest < 0x80 ? ll_ascii(reader->scratch, size) : widen(reader->scratch, to, size - trailing, greatest);
+    *text = ll_ascii(reader->scratch, (size_t)(to - reader->scratch));
     return *text ? at + 1 : NULL;
 }

@@ -127,7 +127,7 @@ static inline const uint8_t *read_colon(struct ll_reader *reader, const uint8_t 
 }
 
 /* How many keys that an object's place does not know, before the object is taken for one of another kind. */
-#define STRANGERS 8
+#define STRANGERS 4
 
 /*
  * An object in the making. Its pairs are the values from `base` on, its marks those from `marks` on.
@@ -256,6 +256,25 @@ static const uint8_t *nested(struct ll_reader *reader, const uint8_t *at, struct
     return at;
 }
 
+/* A number. Most are integers of up to seven digits, with a byte behind them: those are read here. */
+static inline const uint8_t *read_number(struct ll_reader *reader, const uint8_t *at)
+{
+    unsigned count = 0;
+    uint64_t digits = 0;
+
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    if (LIKELY(reader->end - at >= 8 && *at != '0')) {
+        digits = ll_eight_digits(ll_load64(at), &count);
+        if (LIKELY(count - 1 < 7 && at[count] != '.' && (at[count] | 0x20) != 'e')) {
+            PyObject *number = PyLong_FromLong((long)digits);
+
+            return LIKELY(number) && ll_push(reader, number) ? at + count : NULL;
+        }
+    }
+#endif
+    return ll_read_number(reader, at, count, digits);
+}
+
 const uint8_t *ll_read_value(struct ll_reader *reader, const uint8_t *at, struct ll_place *place)
 {
     switch (*at) {
@@ -271,6 +290,6 @@ const uint8_t *ll_read_value(struct ll_reader *reader, const uint8_t *at, struct
     case 'n':
         return word(reader, at, "null", 4, Py_None);
     default:
-        return ll_read_number(reader, at);
+        return read_number(reader, at);
     }
 }
