@@ -50,6 +50,9 @@ def test_the_end_of_a_worker_is_its_invocations_answer_and_costs_no_init(
     message = f"RequestId: {one.request_id} Error: {words}"
     assert json.loads(one.answer) == {"errorType": "Runtime.ExitError", "errorMessage": message}
     assert "Lambda-Runtime-Function-Error-Type: Runtime.ExitError" in one.head
+    logged = [line for line in pool.said().splitlines() if message in line]
+    assert len(logged) == 1
+    assert one.request_id in logged[0].replace(message, "")
     assert f"Lambda-Runtime-Invocation-Id: i-{one.number}" in one.head
     after = pool.result()
     assert after["init"] == before["init"] == pool.pid

@@ -28,6 +28,7 @@ from lamplighter.bootstrap.transport import give_up, say
 from lamplighter.template import hooks, restore, safety
 from lamplighter.template.server import warm_up
 from lamplighter.worker import ending, errors
+from lamplighter.worker.context import current
 from lamplighter.worker.handler import InitFault
 from lamplighter.worker.initialise import initialise, report_init_fault
 from lamplighter.worker.loop import serve
@@ -228,7 +229,9 @@ def _answer_for_predecessor(client: InheritedClient, task: Task) -> None:
     if left is None:
         return
     message = f"RequestId: {left.request_id} Error: {task.reason}"
+    current.request_id = left.request_id
     say(message)
+    current.request_id = ""
     try:
         client.fail(left, ending.body(message), ending.EXIT_ERROR)
     except Refused:
