@@ -18,6 +18,8 @@ import pytest
 from tests.bootstrap.pool_api import PoolAPI, refusal
 from tests.bootstrap.pooled import HERE, RUNTIME, Pooled, managed, pooled
 
+from bench import processes
+
 WORKERS = 3
 
 
@@ -330,6 +332,25 @@ def test_a_setting_that_makes_no_sense_is_one_line_and_status_1(environment: dic
         assert pool.wait() == 1
         (line,) = pool.said().splitlines()
         assert words in line
+
+
+def test_where_it_differs_awslambdaric_is_as_the_document_says() -> None:
+    pytest.importorskip("awslambdaric", reason="the oracle is not installed")
+    with PoolAPI(WORKERS) as api, pooled(api, "pool_functions.missing", "awslambdaric", **managed(WORKERS)) as pool:
+        assert pool.wait() == 0
+        assert len(api.init_errors) == WORKERS
+    with PoolAPI(2) as api, pooled(api, module="awslambdaric", **managed(2)) as pool:
+        api.wait_idle()
+        assert len({api.invoke(b"{}").wait().answer for _ in range(2)}) == 2
+        assert pool.pid not in {pool.result()["init"], pool.result()["init"]}, "each worker runs init"
+        api.wait_idle()
+        dead, living = pool.workers()
+        os.kill(dead, signal.SIGKILL)
+        until_gone = {one for one in processes.tree(pool.pid) if one.pid == dead}
+        assert processes.wait_gone(until_gone, 30) == set()
+        ones = [api.invoke(b"{}") for _ in range(2)]
+        api.wait_until(lambda: sum(one.swallowed for one in ones) == 1)
+        assert pool.workers() == [living], "nobody took its place"
 
 
 def test_more_workers_than_there_may_be_descriptors_is_one_line_and_status_1() -> None:
