@@ -16,7 +16,7 @@ native := $(shell find native -type f \( -name '*.c' -o -name '*.h' -o -name '*.
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test bench lint types build check clean distclean
+.PHONY: help run test bench lint types build layer check clean distclean
 
 help: ## list the goals
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ types: $(environment) ## check types
 	$(python) -m mypy --explicit-package-bases examples tools
 
 build: $(extensions) ## build the native extensions in place
+
+layer: ## build the Lambda layers into dist/ (ARGS='--machine arm64 --python python3.12')
+	$(PYTHON) tools/build_layer.py $(ARGS)
 
 check: ## name any system package that is missing; silent when all is there
 	@command -v $(PYTHON) >/dev/null || { \

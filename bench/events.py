@@ -1,4 +1,4 @@
-"""Events as API Gateway's HTTP API (payload format 2.0) sends them: about 1 KB each, no two alike."""
+"""Events as AWS sends them, no two alike: of API Gateway's HTTP API (format 2.0), about 1 KB; of SQS, about 60 KB."""
 
 from __future__ import annotations
 
@@ -58,6 +58,45 @@ def http_api_event(rng: random.Random) -> dict[str, Any]:
         "pathParameters": {"order": order},
         "isBase64Encoded": False,
     }
+
+
+def queue_event(rng: random.Random) -> dict[str, Any]:
+    """One batch of 40 SQS messages, about 60 KB; ids, times, quantities and texts come from ``rng``."""
+    return {"Records": [_message(rng) for _ in range(40)]}
+
+
+def _message(rng: random.Random) -> dict[str, Any]:
+    sent = 1_760_000_000_000 + rng.randrange(10**10)
+    lines = [
+        {
+            "sku": f"{rng.getrandbits(40):010x}",
+            "title": " ".join(rng.choice(_WORDS) for _ in range(5)),
+            "quantity": rng.randrange(1, 20),
+            "price": rng.randrange(100, 100_000) / 100,
+            "gift": rng.random() < 0.2,
+        }
+        for _ in range(6)
+    ]
+    body = {"order": f"{rng.getrandbits(48):012x}", "placed": sent, "lines": lines}
+    return {
+        "messageId": f"{rng.getrandbits(64):016x}-{rng.getrandbits(64):016x}",
+        "receiptHandle": f"{rng.getrandbits(640):0160x}",
+        "body": json.dumps(body),
+        "attributes": {
+            "ApproximateReceiveCount": "1",
+            "SentTimestamp": str(sent),
+            "SenderId": "AIDAEXAMPLE",
+            "ApproximateFirstReceiveTimestamp": str(sent + rng.randrange(1, 90)),
+        },
+        "messageAttributes": {},
+        "md5OfBody": f"{rng.getrandbits(128):032x}",
+        "eventSource": "aws:sqs",
+        "eventSourceARN": "arn:aws:sqs:us-east-1:123456789012:orders",
+        "awsRegion": "us-east-1",
+    }
+
+
+_WORDS = ("lamp", "brass", "w\u00e4rmer", "oil", "\u201cdusk\u201d", "hook", "glass", "nine", "post", "street")
 
 
 def warm_up_event(directory: Path) -> Path:

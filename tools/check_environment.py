@@ -77,7 +77,7 @@ def trial(compiler, include):
         source = Path(folder, "probe.c")
         source.write_text(PROBE)
         command = [*compiler, "-I" + include, "-fPIC", "-shared", str(source), "-o", str(source.with_suffix(".so"))]
-        done = subprocess.run(command, check=False, stderr=subprocess.PIPE, universal_newlines=True)  # noqa: S603
+        done = subprocess.run(command, check=False, stderr=subprocess.PIPE, universal_newlines=True)
     if done.returncode == 0:
         return []
     said = [line for line in done.stderr.splitlines() if "error" in line.lower()] or [done.stderr.strip()]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import peers
+from bench import peers, processes
 from bootstrap.running import RUNTIME
 
 CODE = """
@@ -51,7 +51,7 @@ def pieces(fail):
 
 
 @contextmanager
-def emulator(code: str, tmp_path: Path) -> Iterator[tuple[peers.Server, http.client.HTTPConnection]]:
+def emulator(code: str, tmp_path: Path, **more: str) -> Iterator[tuple[peers.Server, http.client.HTTPConnection]]:
     try:
         binary = peers.emulator_binary()
     except peers.PeerFault as fault:
@@ -68,6 +68,7 @@ def emulator(code: str, tmp_path: Path) -> Iterator[tuple[peers.Server, http.cli
         "PYTHONPATH": str(RUNTIME),
         "AWS_LAMBDA_FUNCTION_TIMEOUT": "30",
         "AWS_LAMBDA_FUNCTION_NAME": "behind-the-emulator",
+        **more,
     }
     with peers.started("emulator", command, cwd=tmp_path, environment=environment, port=port) as server:
         client = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
@@ -128,3 +129,18 @@ def test_an_init_fault_is_the_answer(tmp_path: Path) -> None:
     error = json.loads(body)
     assert error["errorType"] == "Runtime.ImportModuleError"
     assert error["errorMessage"] == "Unable to import module 'app': No module named 'no_such_module'"
+
+
+def test_with_a_fork_the_end_of_the_process_is_an_answer_and_the_emulator_goes_on(tmp_path: Path) -> None:
+    with emulator(CODE, tmp_path, LAMPLIGHTER_FORK="1") as (server, client):
+        first = json.loads(invoke(client)[1])
+        family = processes.tree(server.pid)
+        for _ in range(3):
+            status, body = invoke(client, do="leave")
+            assert status == 200
+            assert json.loads(body)["errorType"] == "Runtime.ExitError"
+            assert json.loads(body)["errorMessage"].endswith("Runtime exited with error: exit status 3")
+        after = json.loads(invoke(client)[1])
+        assert after["pid"] != first["pid"]
+        # The emulator starts a runtime that has ended anew: this one never did.
+        assert len(family - processes.tree(server.pid)) == 1

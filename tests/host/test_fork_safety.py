@@ -39,6 +39,12 @@ def rest():
     stop.set()
     poller.join()
 """
+NUMPY = """
+import os
+os.environ["OPENBLAS_NUM_THREADS"] = "2"
+import numpy
+product = numpy.ones((300, 300)) @ numpy.ones((300, 300))
+"""
 UNSAFE = ["thread", "socket", "file", "child"]
 
 
@@ -50,11 +56,13 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
         "file": {"source": FILE + RUNS},
         "child": {"source": CHILD + RUNS},
         "mended": {"source": MENDED + RUNS},
+        "numpy": {"source": NUMPY + RUNS},
     }
     for fields in functions.values():
         fields |= {"memory_mb": 256, "timeout_s": 5}
     with serving_many(tmp_path_factory.mktemp("unsafe"), functions) as host:
         host.settle("mended")
+        host.settle("numpy")
         yield host
 
 
@@ -79,6 +87,16 @@ def test_a_function_that_lets_go_before_the_snapshot_is_forked(host: Serving) ->
     answer = host.run("result = poller.is_alive()".replace("poller", "__import__('app').poller"), function="mended")
     assert answer.value is False
     assert "Init Duration" not in answer.report
+
+
+def test_numpys_threads_are_put_to_rest_and_its_function_is_forked(host: Serving) -> None:
+    assert host.facts("numpy")["template"] == "ready", host.facts("numpy")
+    draw = "import app; result = [float(app.numpy.random.rand()), float((app.product @ app.product).sum())]"
+    first = host.run(draw, function="numpy").value
+    host.run("import os; os._exit(0)", function="numpy")
+    second = host.run(draw, function="numpy").value
+    assert first[0] != second[0], "two workers drew the same number"
+    assert first[1] == second[1] == 300.0**5
 
 
 @pytest.mark.parametrize("function", UNSAFE)

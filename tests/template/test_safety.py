@@ -124,3 +124,51 @@ def test_descriptors_of_the_runtime_are_no_obstacle() -> None:
 def test_every_obstacle_is_told_at_once() -> None:
     setup = "stop = threading.Event(); threading.Thread(target=stop.wait, daemon=True).start(); kept = os.eventfd(0)"
     assert len(_obstacles(setup)) == 2
+
+
+NATIVE_THREAD = r"""
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <semaphore.h>
+static sem_t stop;
+static pthread_t thread;
+static int running;
+static void *wait_for_work(void *nothing) { sem_wait(&stop); return nothing; }
+void start(void) { sem_init(&stop, 0, 0); pthread_create(&thread, 0, wait_for_work, 0); running = 1; }
+static void rest(void) { if (running) { sem_post(&stop); pthread_join(thread, 0); running = 0; } }
+void know_of_forks(void) { pthread_atfork(rest, 0, 0); }
+"""
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A library with a thread of its own, as OpenBLAS has: ended before a fork, where it was told to know of forks."""
+    folder = tmp_path_factory.mktemp("library")
+    (folder / "threads.c").write_text(NATIVE_THREAD)
+    target = folder / "threads.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", target, folder / "threads.c", "-lpthread"], check=True, timeout=60)
+    return str(target)
+
+
+@pytest.mark.parametrize(("knows", "left"), [(True, 0), (False, 1)])
+def test_a_library_that_knows_of_forks_is_asked_to_end_its_threads(library: str, knows: bool, left: int) -> None:
+    code = f"""
+import ctypes, json, os
+from lamplighter.template import safety
+library = ctypes.CDLL({library!r})
+library.start()
+if {knows}: library.know_of_forks()
+before = safety.obstacles(frozenset((0, 1, 2)), alone=False)
+after = safety.lasting_obstacles(frozenset((0, 1, 2)), alone=False)
+print(json.dumps([before, after, safety.children()]), flush=True)
+os._exit(0)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL, timeout=60
+    )
+    before, after, children = json.loads(done.stdout)
+    assert len(before) == 1
+    assert before[0].startswith("native thread")
+    assert len(after) == left
+    assert children == []
+    assert done.stderr == ""

@@ -29,7 +29,7 @@ class UsageFault(ClientFault):
 class Settings:
     """What the arguments and the environment say. Raises :class:`UsageFault` or another :class:`ClientFault`."""
 
-    __slots__ = ("address", "handler", "one_send", "snapshot", "streaming", "strict")
+    __slots__ = ("address", "fork", "handler", "one_send", "snapshot", "streaming", "strict")
 
     def __init__(self, argv: Sequence[str], environ: Mapping[str, str]) -> None:
         self.handler = argv[1] if len(argv) > 1 else environ.get("_HANDLER", "")
@@ -41,6 +41,10 @@ class Settings:
                 "AWS_LAMBDA_RUNTIME_API is not set: this program is started by AWS Lambda, or by something that stands "
                 "in for it, such as AWS's emulator"
             )
+        fork = environ.get("LAMPLIGHTER_FORK", "")
+        if fork not in {"", "0", "1"}:
+            raise UsageFault(f"LAMPLIGHTER_FORK may be '0' or '1', got {fork!r}")
+        self.fork = fork == "1"
         self.snapshot = environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start"
         strict = environ.get("LAMPLIGHTER_STRICT", "")
         if strict not in {"", "awslambdaric"}:
@@ -64,9 +68,20 @@ def main(argv: Sequence[str]) -> int:
     except ClientFault as fault:
         return give_up(fault)
     try:
+        if "AWS_LAMBDA_MAX_CONCURRENCY" in os.environ or settings.fork:
+            from lamplighter.bootstrap import managed  # noqa: PLC0415 - a single process has no use for it
+
+            return managed.run(settings, client)
         return run(settings, client)
     except ClientFault as fault:
         return give_up(fault)
+
+
+def choose_encoding(settings: Settings) -> None:
+    """Decide whether results are written in ASCII."""
+    if not settings.strict and "AWS_EXECUTION_ENV" not in os.environ:
+        # As AWS's managed runtime of this Python writes results. Nobody sets the variable for a custom runtime.
+        output.ascii_only = sys.version_info < (3, 12)
 
 
 def transport_for(settings: Settings, client: RuntimeClient) -> RuntimeAPITransport:
@@ -81,9 +96,7 @@ def run(settings: Settings, client: RuntimeClient) -> int:
     except InitFault as fault:
         client.init_error(report_init_fault(fault), fault.error_type)
         return 1
-    if not settings.strict and "AWS_EXECUTION_ENV" not in os.environ:
-        # As AWS's managed runtime of this Python writes results. Nobody sets the variable for a custom runtime.
-        output.ascii_only = sys.version_info < (3, 12)
+    choose_encoding(settings)
     if settings.snapshot:
         from lamplighter.bootstrap.snapshot import through_snapshot  # noqa: PLC0415 - few functions have one
 

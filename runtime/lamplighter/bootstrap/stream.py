@@ -44,6 +44,18 @@ class ResponseStream:
         self._head = head
         self._finish = finish
 
+    def then(self, call: Callable[[], object]) -> None:
+        """Call this as well, once the server's answer has been read."""
+        finish = self._finish
+
+        def both(whole: bool) -> Answer:
+            try:
+                return finish(whole)
+            finally:
+                call()
+
+        self._finish = both
+
     def write(self, data: bytes, /) -> None:
         """Send one piece, which is not empty. Raises :class:`ClientFault`."""
         if not self._head and has_spoken(self._sock):

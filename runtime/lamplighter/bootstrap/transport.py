@@ -45,7 +45,7 @@ class RuntimeAPITransport:
         self._exact = exact
         self._streaming = streaming
 
-    def next(self) -> Event:
+    def next(self) -> Event | None:
         """Wait for the next event. Raises :class:`ClientFault`: there will be no more."""
         client = self._client
         if self._one_send is None:

@@ -10,28 +10,10 @@ from typing import NamedTuple
 import orjson
 
 from lamplighter.sandbox.native import Exit
+from lamplighter.worker import ending
 
 RESPONSE_LIMIT = 6_291_556
 """Bytes of a response: 6 MiB and 100 (the emulator's source; the number in the service's own message)."""
-
-_SIGNALS = {
-    1: "hangup",
-    2: "interrupt",
-    3: "quit",
-    4: "illegal instruction",
-    5: "trace/breakpoint trap",
-    6: "aborted",
-    7: "bus error",
-    8: "floating point exception",
-    9: "killed",
-    10: "user defined signal 1",
-    11: "segmentation fault",
-    12: "user defined signal 2",
-    13: "broken pipe",
-    14: "alarm clock",
-    15: "terminated",
-}
-"""Names as Go's syscall package has them for Linux, which the service's messages show."""
 
 
 class Fault(NamedTuple):
@@ -57,17 +39,9 @@ def exited(request_id: str, exit_: Exit | None, *, out_of_memory: bool) -> Fault
     Out of memory is told apart by the type the service's REPORT shows, ``Runtime.OutOfMemory``; its text is that of any
     killed process.
     """
-    if exit_ is None:
-        reason = "Runtime exited without providing a reason"
-    elif exit_.signal:
-        name = _SIGNALS.get(exit_.signal, f"signal {exit_.signal}")
-        reason = f"Runtime exited with error: signal: {name}"
-    elif exit_.status:
-        reason = f"Runtime exited with error: exit status {exit_.status}"
-    else:
-        reason = "Runtime exited without providing a reason"
+    reason = ending.reason(status=exit_.status, signal=exit_.signal) if exit_ else ending.reason()
     return _fault(
-        "Runtime.OutOfMemory" if out_of_memory else "Runtime.ExitError", f"RequestId: {request_id} Error: {reason}"
+        "Runtime.OutOfMemory" if out_of_memory else ending.EXIT_ERROR, f"RequestId: {request_id} Error: {reason}"
     )
 
 

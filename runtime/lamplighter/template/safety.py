@@ -11,14 +11,18 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import select
+import signal
 import stat
 import sys
 import time
+import warnings
 from collections.abc import Collection
 
 _SETTLE_S = 0.05
 _LEAVING_S = 0.1
 """Time for a thread that has been joined to leave the kernel; it takes microseconds, unless the machine is busy."""
+_TRIAL_S = 5.0
 _QUEUES = {
     "anon_inode:[eventfd]": "an eventfd",
     "anon_inode:[eventpoll]": "an epoll instance",
@@ -35,8 +39,11 @@ def lasting_obstacles(own: Collection[int], *, alone: bool) -> list[str]:
     """:func:`obstacles` that are still there after :data:`_SETTLE_S`.
 
     A thread that has been joined leaves /proc a moment after ``join`` returns, and a process that was killed takes a
-    moment to die: a before-snapshot hook that ends them just before the check has done its part.
+    moment to die: a before-snapshot hook that ends them just before the check has done its part. Threads of a library
+    that knows of forks are asked to leave.
     """
+    if any(line.startswith("native") for line in _threads()):
+        rest_native_threads()
     until = time.monotonic() + _SETTLE_S
     while (found := obstacles(own, alone=alone)) and time.monotonic() < until:
         time.sleep(0.005)
@@ -50,6 +57,30 @@ def obstacles(own: Collection[int], *, alone: bool) -> list[str]:
     that every process in it but the keeper's and this one is init's doing, daemons included.
     """
     return [*_threads(), *(_others() if alone else _children()), *_shared_memory(), *_descriptors(own)]
+
+
+def rest_native_threads() -> None:
+    """Let libraries that know of forks put their threads to rest: by a fork that does nothing.
+
+    ``pthread_atfork`` tells a library before each fork. OpenBLAS, which numpy brings, then ends its threads, and starts
+    others when it next has work for them, in whichever process that is: a template without them may be forked as often
+    as one likes, by system calls that tell nobody as well.
+    """
+    with warnings.catch_warnings():
+        # Python 3.12 and later warn of forks while there are threads. The child runs no more than the next line.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        os._exit(0)
+    # A library's handlers run in the child too, and one that waits for a thread that is not there waits for ever.
+    pidfd = os.pidfd_open(child)
+    try:
+        if not select.select([pidfd], [], [], _TRIAL_S)[0]:
+            os.kill(child, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):  # reaped by the kernel, where SIGCHLD is ignored
+            os.waitpid(child, 0)
+    finally:
+        os.close(pidfd)
 
 
 def _threads() -> list[str]:
@@ -96,13 +127,18 @@ def _others() -> list[str]:
     ]
 
 
-def _children() -> list[str]:
-    children: list[str] = []
+def children() -> list[int]:
+    """The living children of this process."""
+    found: list[str] = []
     with contextlib.suppress(OSError):  # absent without CONFIG_PROC_CHILDREN
         for task in os.listdir("/proc/self/task"):
             with open(f"/proc/self/task/{task}/children", encoding="ascii") as file:
-                children += file.read().split()
-    return [f"child process {child} is running" for child in children]
+                found += file.read().split()
+    return [int(child) for child in found]
+
+
+def _children() -> list[str]:
+    return [f"child process {child} is running" for child in children()]
 
 
 def _shared_memory() -> list[str]:

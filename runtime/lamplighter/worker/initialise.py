@@ -17,6 +17,8 @@ from lamplighter.worker.output import output
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lamplighter.worker.handler import Handler
 
 # The line AWS's runtime writes before an init fault; tools match on it, so it is theirs to the byte.
@@ -30,11 +32,14 @@ _INIT_WARNING = (
 )
 
 
-def initialise(handler_name: str, *, logging_late: bool = False) -> Handler:
+def initialise(
+    handler_name: str, *, logging_late: bool = False, before_import: Callable[[], object] | None = None
+) -> Handler:
     """Set up this process and import ``handler_name``. Configured by ``os.environ`` alone, once a process.
 
     ``logging_late``: set logging up when it is first imported, not now. For a process that serves; a template had
-    better import it once for all its workers. ``sys.path`` is the caller's business. Raises :class:`InitFault` for
+    better import it once for all its workers. ``before_import`` is called in between. ``sys.path`` is the caller's
+    business. Raises :class:`InitFault` for
     whatever ``Exception`` the handler's module raises; ``SystemExit`` and its kind pass through.
     """
     _unbuffer()
@@ -47,6 +52,8 @@ def initialise(handler_name: str, *, logging_late: bool = False) -> Handler:
         when_imported(lambda: _set_up_root_logger(level))
     else:
         _set_up_root_logger(level)
+    if before_import is not None:
+        before_import()
     try:
         handler = resolve(handler_name)
         reader_of(handler, decode)  # a typed handler's type is found, or found wrong, before any event
