@@ -38,6 +38,7 @@ struct ll_nest_spec {
     unsigned first_id; /* host uid and gid of inside id 0 */
     unsigned id_count;
     unsigned user;   /* inside uid and gid of the function's user */
+    int own_user;    /* map nothing but the caller's own user and group, as `user`: that needs no root */
     int keeper_fd;   /* the keeper program */
     int lifeline_fd; /* read end of the lifeline */
 };
@@ -47,12 +48,14 @@ struct ll_process {
     int pidfd; /* close-on-exec */
 };
 
-/* A nest: user, pid, mount and ipc namespaces with the given root, held by a keeper as process 1. Needs root. */
+/* A nest: user, pid, mount and ipc namespaces with the given root, held by a keeper as process 1. Needs root, but for
+ * one of the caller's own user. */
 int ll_nest_create(const struct ll_nest_spec *spec, struct ll_process *keeper, struct ll_fault *fault);
 
 struct ll_spawn_spec {
     int nest;     /* pidfd of the keeper; -1 starts the process in the host's own namespaces */
     unsigned uid; /* inside uid and gid; ignored without a nest */
+    int own_user; /* the nest was made so */
     int forks;    /* keep CAP_SYS_ADMIN over the nest's own namespaces: what forking isolated workers takes */
     const char *path;
     char *const *argv;

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from lamplighter.cli.grouping import GroupedCommand, GroupedOption
+from lamplighter.cli.grouping import GroupedCommand, GroupedOption, limit_names
 from lamplighter.function.limits import (
     CONCURRENCY,
     DEFAULT_ACCOUNT,
     DEFAULT_LISTEN,
     DEFAULT_REGION,
+    ENFORCED,
     ENVIRONMENT_BYTES_MAX,
     EPHEMERAL_STORAGE_MB,
     IDLE_TIMEOUT_S,
@@ -50,10 +51,11 @@ lamplighter.toml has one table a function; its fields, and those of [host]:
   environment = { TABLE = "orders" }
   layers = ["layers/pillow"]        # warm_up, parked, concurrency, queue, ...
 
-Exit status: 0 after an orderly stop, 2 for a configuration that cannot be served.
+Exit status: 0 after an orderly stop, 1 where the host cannot start (what it needs or was told to require is not there;
+lamplighter doctor shows what is), 2 for a configuration that cannot be served.
 """
 
-_HOST_OPTIONS = {"listen", "report", "region", "account"}
+_HOST_OPTIONS = {"listen", "report", "region", "account", "require", "allow_unisolated"}
 """Options that are the host's, not a function's: beside ``--config`` they take the place of what its file says."""
 
 
@@ -143,6 +145,22 @@ def _whole(
 )
 @_option("Host", "--region", default=DEFAULT_REGION, show_default=True, metavar="R", help="AWS region to appear in.")
 @_option("Host", "--account", default=DEFAULT_ACCOUNT, show_default=True, metavar="ID", help="AWS account, 12 digits.")
+@_option(
+    "Host",
+    "--require",
+    default="",
+    callback=limit_names,
+    metavar="LIMIT,...",
+    help=f"Do not start where one of these is only watched or not held: {', '.join(ENFORCED)}. "
+    "lamplighter doctor shows what holds each here.",
+)
+@_option(
+    "Host",
+    "--allow-unisolated",
+    is_flag=True,
+    help="As root, serve even where functions cannot be isolated, as in a plain container: their code then is root "
+    "there, and its limits are only watched.",
+)
 @_option(
     "Logs",
     "--log-format",

@@ -24,6 +24,7 @@ from lamplighter.function.limits import (
     DEFAULT_LISTEN,
     DEFAULT_NAME,
     DEFAULT_REGION,
+    ENFORCED,
     EPHEMERAL_STORAGE_MB,
     HANDLER_PATTERN,
     IDLE_TIMEOUT_S,
@@ -117,10 +118,15 @@ class HostConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Twelve digits; region and account make up the functions' ARNs."""
     log_format: LogFormat = "text"
     """How the host's own lines are written."""
+    require: tuple[str, ...] = ()
+    """Limits (of :data:`lamplighter.function.limits.ENFORCED`) that must be held exactly; otherwise the host does not
+    start."""
+    allow_unisolated: bool = False
+    """Let root serve where functions cannot be isolated: their code then is root, as the host is."""
 
 
 FUNCTION_FIELDS = FunctionConfig.__struct_fields__
-HOST_FIELDS = ("listen", "report", "region", "account", "log_format")
+HOST_FIELDS = ("listen", "report", "region", "account", "log_format", "require", "allow_unisolated")
 
 
 def function_config(directory: str | os.PathLike[str] = ".", /, **fields: object) -> FunctionConfig:
@@ -137,7 +143,8 @@ def function_config(directory: str | os.PathLike[str] = ".", /, **fields: object
 
 
 def host_config(functions: Sequence[FunctionConfig], **fields: object) -> HostConfig:
-    """Check a host's ``fields`` (``listen``, ``report``, ``region``, ``account``, ``log_format``) and make it.
+    """Check a host's ``fields`` (``listen``, ``report``, ``region``, ``account``, ``log_format``, ``require``,
+    ``allow_unisolated``) and make it.
 
     Raises :class:`ConfigError` with every violation, also when there is no function or one name appears twice.
     """
@@ -283,6 +290,8 @@ def _host(
         region=fields.text("region", REGION_PATTERN, "a region's name, such as 'us-east-1'", DEFAULT_REGION),
         account=fields.text("account", ACCOUNT_PATTERN, "a string of 12 digits", DEFAULT_ACCOUNT),
         log_format=cast("LogFormat", fields.choice("log_format", LOG_FORMATS, "text")),
+        require=fields.words("require", ENFORCED),
+        allow_unisolated=fields.flag("allow_unisolated"),
     )
     violations += fields.violations
     return config

@@ -94,6 +94,22 @@ LOG_LEVELS: Final = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL")
 """Lambda's application log levels (``LoggingConfig`` of the API reference), least severe first."""
 REPORTS: Final = ("lambda", "full")
 """``lambda``: the REPORT line as the service writes it. ``full``: also this host's stage timers and enforcement."""
+ENFORCED: Final = (
+    "memory",
+    "cpu",
+    "processes",
+    "files",
+    "timeout",
+    "tmp",
+    "pid",
+    "mount",
+    "ipc",
+    "network",
+    "uid",
+    "seccomp",
+    "landlock",
+)
+"""What a host tells the enforcement of, and may be told to require."""
 
 RESERVED_KEYS: Final = frozenset(
     {

@@ -148,8 +148,11 @@ class Generation:
 
     @property
     def _owner(self) -> int:
-        """The host uid of this generation's processes."""
-        return FIRST_ID + self._slot * ID_COUNT + root.USER if self.isolated else -1
+        """The host uid of this generation's processes; -1 where it is not checked."""
+        nests = self.pool.host.survey.nests
+        if nests == "none":
+            return -1
+        return FIRST_ID + self._slot * ID_COUNT + root.USER if nests == "root" else os.geteuid()
 
     def _on_template_started(self, future: asyncio.Future[tuple[Process, socket.socket, int]]) -> None:
         self._spawning -= 1
@@ -264,7 +267,7 @@ class Generation:
         try:
             with leaf.entrance() as entrance:
                 fds = [theirs.fileno(), log_write]
-                fds += [entrance.directory] if entrance.directory >= 0 else []
+                fds += [entrance.directory] if self.pool.host.births else []
                 message = REQUEST.pack(self._next_pid, self.working_set.copy_ahead(environment)) + stream.encode()
                 socket.send_fds(self._control, [message], [*fds, *entrance.writable])
         except OSError as fault:

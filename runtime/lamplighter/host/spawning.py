@@ -24,7 +24,7 @@ Mode = Literal["template", "environment"]
 
 
 def make_nest(host: Host, config: FunctionConfig, slot: int) -> Nest:
-    """A nest for a function, with the uid range of ``slot``; the null nest where the host cannot isolate.
+    """A nest for a function, with the uid range of ``slot`` if it is root's; the null nest where none can be built.
 
     Raises :class:`~lamplighter.sandbox.native.SandboxFault`.
     """
@@ -38,6 +38,7 @@ def make_nest(host: Host, config: FunctionConfig, slot: int) -> Nest:
         tmp_bytes=config.ephemeral_storage_mb * MIB,
         program=host.keeper_program,
         lifeline=host.lifeline,
+        kind=host.survey.nests,
     )
 
 
@@ -94,6 +95,6 @@ def _order(
         "isolated": nest.isolated,
         "tmp_bytes": tmp_bytes,
         "tmp_inodes": root.inodes(tmp_bytes),
-        "version": host.hierarchy.version,
+        "birth": host.births,
         "warm_up": events,
     }

@@ -7,8 +7,11 @@ Guarantees:
 3. All that runs inside ends when the nest is ended, and within milliseconds of the host's own end, however that came.
 4. Ending it leaves no process and no mount.
 
-Where the host is not root there are no nests: :class:`Nest` is then a null object whose processes run, unisolated, in
-the host's own namespaces, and :attr:`Nest.isolated` is false.
+There are two kinds. Root builds one with a range of ids of its own. Anybody else may build one in a user namespace that
+maps nothing but the builder's own user and group: guarantee 1 is then that code inside has no privilege, but for files
+and signals it is the host's own user, whom only guarantee 2 keeps it away from. Where neither can be built,
+:class:`Nest` is a null object whose processes run, unisolated, in the host's own namespaces, and
+:attr:`Nest.isolated` is false.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import importlib.resources
 import os
 import time
 from collections.abc import Collection, Mapping, Sequence
+from typing import Literal
 
 from lamplighter._sandbox import ffi, lib
 from lamplighter.sandbox import root, strays
@@ -33,6 +37,10 @@ FILES_LIMIT = 1_024
 """Open descriptors of one process, as Lambda's quota says."""
 
 
+Kind = Literal["root", "user", "none"]
+"""Nests with ids of their own; nests that are the host's own user; no nests."""
+
+
 def keeper_program() -> int:
     """A descriptor of the keeper program, close-on-exec."""
     path = importlib.resources.files("lamplighter") / "_keeper"
@@ -42,8 +50,9 @@ def keeper_program() -> int:
 class Nest:
     """One nest. :meth:`end` kills everything in it; the object is then spent."""
 
-    def __init__(self, keeper: Process | None, program: int, lifeline: int) -> None:
+    def __init__(self, keeper: Process | None, program: int, lifeline: int, kind: Kind = "none") -> None:
         self.keeper = keeper
+        self.kind = kind
         self.program = program
         """Descriptor of the keeper program, for the template, which starts one keeper for each worker."""
         self.lifeline = lifeline
@@ -55,9 +64,18 @@ class Nest:
 
     @classmethod
     def create(
-        cls, *, staging: str, slot: int, code: str, layers: Sequence[str], tmp_bytes: int, program: int, lifeline: int
+        cls,
+        *,
+        staging: str,
+        slot: int,
+        code: str,
+        layers: Sequence[str],
+        tmp_bytes: int,
+        program: int,
+        lifeline: int,
+        kind: Kind = "root",
     ) -> Nest:
-        """Build a nest; needs root. ``slot`` picks its uid range; ``staging`` is an empty directory of the host.
+        """Build a nest. ``slot`` picks the uid range of one that is root's; ``staging`` is an empty directory.
 
         Blocks for a few milliseconds. Raises :class:`SandboxFault`.
         """
@@ -78,6 +96,7 @@ class Nest:
                 "first_id": FIRST_ID + slot * ID_COUNT,
                 "id_count": ID_COUNT,
                 "user": root.USER,
+                "own_user": kind == "user",
                 "keeper_fd": program,
                 "lifeline_fd": lifeline,
             },
@@ -85,7 +104,7 @@ class Nest:
         record, keeper = fault(), ffi.new("struct ll_process *")
         if lib.ll_nest_create(spec, keeper, record) < 0:
             raise raised(record)
-        return cls(Process(keeper.pid, keeper.pidfd), program, lifeline)
+        return cls(Process(keeper.pid, keeper.pidfd), program, lifeline, kind)
 
     @classmethod
     def without(cls, program: int, lifeline: int) -> Nest:
@@ -93,8 +112,15 @@ class Nest:
         return cls(None, program, lifeline)
 
     @classmethod
-    def obstacle(cls, *, staging: str, slot: int, program: int, lifeline: int) -> str:
-        """Why this process cannot build nests, found by building one; empty if it can."""
+    def best(cls, *, staging: str, slot: int, program: int, lifeline: int) -> tuple[Kind, str]:
+        """The best kind of nest that this process can build, and what stands in the way of any: one is built."""
+        kind: Kind = "root" if os.geteuid() == 0 else "user"
+        obstacle = cls.obstacle(staging=staging, slot=slot, program=program, lifeline=lifeline, kind=kind)
+        return ("none", obstacle) if obstacle else (kind, "")
+
+    @classmethod
+    def obstacle(cls, *, staging: str, slot: int, program: int, lifeline: int, kind: Kind = "root") -> str:
+        """Why this process cannot build nests of a kind, found by building one; empty if it can."""
         hidden = root.obstacle()
         if hidden:
             return hidden
@@ -107,6 +133,7 @@ class Nest:
                 tmp_bytes=1_048_576,
                 program=program,
                 lifeline=lifeline,
+                kind=kind,
             )
         except OSError as problem:
             return str(problem)
@@ -142,6 +169,7 @@ class Nest:
                 {
                     "nest": self.keeper.pidfd if self.keeper else -1,
                     "uid": root.USER,
+                    "own_user": self.kind == "user",
                     "forks": forks,
                     "path": arguments[0],
                     "argv": argument_array,
