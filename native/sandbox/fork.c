@@ -218,7 +218,8 @@ static int settle(const struct ll_fork_spec *spec, int placed, struct ll_fork_re
         if (mount_own(spec, fault) < 0 || drop_capabilities(fault) < 0)
             return -1;
         result->mount_us = microseconds() - done;
-    }
+    } else if (ll_adopt_orphans(fault) < 0 || ll_die_with_parent(fault) < 0)
+        return -1;
     return 0;
 }
 

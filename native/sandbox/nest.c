@@ -29,7 +29,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 
 #ifndef CLOSE_RANGE_CLOEXEC
@@ -197,8 +196,8 @@ int ll_nest_create(const struct ll_nest_spec *spec, struct ll_process *keeper, s
 
     /* The keeper must become our child when its builder is gone; otherwise init gets it, and nobody reaps it in a
      * container whose process 1 does not. */
-    if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
-        return ll_fail(fault, "become a child subreaper");
+    if (ll_adopt_orphans(fault) < 0)
+        return -1;
     if (pipe2(pipes, O_CLOEXEC) < 0)
         return ll_fail(fault, "make a pipe");
     SCOPED_FD in = pipes[0];

@@ -67,6 +67,8 @@ struct ll_spawn_spec {
     int placement_count;
     int cgroup2; /* directory of a cgroup v2 leaf, or -1 */
     unsigned long files; /* RLIMIT_NOFILE */
+    unsigned long data;  /* RLIMIT_DATA, bytes; 0 leaves it as it is */
+    unsigned long file_size; /* RLIMIT_FSIZE, bytes; 0 leaves it as it is */
 };
 
 /* Start a program inside a nest, unprivileged; the capability that `forks` leaves it is no power over anything outside.
@@ -108,6 +110,12 @@ int ll_fork(const struct ll_fork_spec *spec, struct ll_fork_result *result, stru
 /* waitid(P_PIDFD): 1 and *status with the exit status, or 128 + 256 * signal for a signal; 0 if it still runs. */
 int ll_reap(int pidfd, int *code, int *status, struct ll_fault *fault);
 int ll_pidfd_kill(int pidfd, int signal, struct ll_fault *fault);
+
+/* Make the caller the parent of its descendants' orphans, as process 1 is otherwise (PR_SET_CHILD_SUBREAPER). */
+int ll_adopt_orphans(struct ll_fault *fault);
+
+/* Have the caller killed when the thread that started it ends (PR_SET_PDEATHSIG). */
+int ll_die_with_parent(struct ll_fault *fault);
 
 /* The directory of a cgroup v2 leaf, for CLONE_INTO_CGROUP: a detached copy of its mount, out of which ".." leads
  * nowhere. A descriptor of the directory itself would lead an unprivileged holder up to the host's root. */

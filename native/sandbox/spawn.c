@@ -121,6 +121,12 @@ static int run(const struct ll_spawn_spec *spec, struct ll_fault *fault)
         return ll_fail(fault, "join the nest");
     if (limit(RLIMIT_NOFILE, spec->files, "NOFILE", fault) < 0 || limit(RLIMIT_CORE, 0, "CORE", fault) < 0)
         return -1;
+    if ((spec->data && limit(RLIMIT_DATA, spec->data, "DATA", fault) < 0)
+        || (spec->file_size && limit(RLIMIT_FSIZE, spec->file_size, "FSIZE", fault) < 0))
+        return -1;
+    /* Without a pid namespace nothing but parenthood tells whose an orphan is, and nothing else ends it with the host. */
+    if (spec->nest < 0 && (ll_adopt_orphans(fault) < 0 || ll_die_with_parent(fault) < 0))
+        return -1;
     if (spec->nest >= 0 && drop_privileges(spec->uid, spec->own_user, spec->forks, fault) < 0)
         return -1;
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)

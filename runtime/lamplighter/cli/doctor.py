@@ -12,7 +12,7 @@ from lamplighter.cli.grouping import limit_names
 from lamplighter.function.limits import ENFORCED
 
 if TYPE_CHECKING:
-    from lamplighter.sandbox.survey import Survey
+    from lamplighter.host.ground import Ground
 
 _EPILOG = """\b
 Held by:
@@ -53,15 +53,15 @@ def command(as_json: bool, require: tuple[str, ...]) -> None:
         rows = [row._asdict() for row in survey.rows]
         click.echo(json.dumps({"nests": survey.nests, "limits": rows, "lacking": lacking}, indent=2))
     else:
-        click.echo(_table(survey))
+        click.echo(_table(ground))
     if lacking:
         click.echo(f"lamplighter: required and not held: {', '.join(lacking)}", err=True)
         sys.exit(1)
 
 
-def _table(survey: Survey) -> str:
+def _table(ground: Ground) -> str:
     lines = ["limit      held by"]
-    for row in survey.rows:
+    for row in ground.survey.rows:
         lines.append(f"{row.limit:<10} {row.held_by}")
         if row.why_not_better:
             lines.append(f"             why   {row.why_not_better}")

@@ -220,7 +220,7 @@ def _from_file(context: click.Context, handler: str | None, path: str, options: 
     if misplaced:
         raise click.UsageError(
             f"{', '.join(misplaced)} and --config exclude each other: say it in {path}. "
-            f"Only {', '.join(f'--{name}' for name in sorted(_HOST_OPTIONS))} may be given beside it."
+            f"Only {', '.join(f'--{name}' for name in sorted(_HOST_OPTIONS)).replace('_', '-')} may be given beside it."
         )
     return load_config(path, **{name: options[name] for name in given})
 

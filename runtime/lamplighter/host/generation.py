@@ -12,6 +12,7 @@ import enum
 import errno
 import os
 import secrets
+import shutil
 import socket
 import time
 from collections import deque
@@ -31,7 +32,7 @@ from lamplighter.sandbox import root
 from lamplighter.sandbox.cgroups import MIB, Leaf, LeafPool, Limits
 from lamplighter.sandbox.native import Process, SandboxFault
 from lamplighter.sandbox.nest import FIRST_ID, ID_COUNT, Nest
-from lamplighter.sandbox.processes import child_of_ours, resident, runs_as
+from lamplighter.sandbox.processes import child_of_ours, kill_below, resident, runs_as
 from lamplighter.template.server import LEARNED, MESSAGE_LIMIT, REQUEST
 
 if TYPE_CHECKING:
@@ -99,6 +100,27 @@ class Generation:
         self._spawning = 0
         self._deaf = False
         self._refusals = 0
+        self._overstepped = False
+
+    @property
+    def launching(self) -> bool:
+        """Whether processes may exist that the host has not been told of yet."""
+        return bool(self._launches or self._spawning)
+
+    @property
+    def template_pid(self) -> int:
+        return self._process.pid if self._process is not None else 0
+
+    def tmp_of(self, pid: int) -> str:
+        """The directory that an environment has in the place of a /tmp, where nothing can be mounted."""
+        return f"{self.pool.host.workspace.tmp()}/{pid}"
+
+    def overstepped(self) -> None:
+        """A watchdog has found the template beyond its memory."""
+        self._overstepped = True
+        if self._process is not None:
+            kill_below([self._process.pid])
+            self._process.kill()
 
     @property
     def takes_requests(self) -> bool:
@@ -399,6 +421,8 @@ class Generation:
             self._loop.run_in_executor(self.pool.host.executor, self._end_nest, environment.nest)
         if self._leaves is not None:
             self._leaves.give_back(environment.leaf)
+        if environment.tmp:
+            self._loop.run_in_executor(self.pool.host.executor, shutil.rmtree, environment.tmp, True)
         self.environments.discard(environment)
         self.working_set.forget(environment)
         self._tend_later()
@@ -468,7 +492,7 @@ class Generation:
             os.close(log_write)
             environment.stillborn("")
         if self.stage is Stage.BUILDING:
-            out_of_memory = exit_.signal == 9 and self._leaf.oom_kills() > 0
+            out_of_memory = exit_.signal == 9 and (self._overstepped or self._leaf.oom_kills() > 0)
             fault = faults.exited("", exit_, out_of_memory=out_of_memory)
             self._fail(fault, f"the template ended during init: {exit_}")
         elif self.stage is Stage.FROZEN:

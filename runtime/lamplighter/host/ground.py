@@ -10,6 +10,7 @@ import os
 from lamplighter.host.workspace import Workspace, default_base, remove_leftovers
 from lamplighter.sandbox import survey
 from lamplighter.sandbox.cgroups import Hierarchy, own_cgroups
+from lamplighter.sandbox.native import adopt_orphans
 from lamplighter.sandbox.nest import Nest, keeper_program
 from lamplighter.sandbox.survey import Survey
 
@@ -38,6 +39,8 @@ class Ground:
             staging=staging, slot=slot, program=self.keeper_program, lifeline=self.lifeline
         )
         self.workspace.release_slot(slot)
+        if self.nests == "none":
+            adopt_orphans()
         self.survey = Survey(survey.Ground(self.hierarchy, no_cgroups, self.nests, self.no_nests, staging))
 
     def let_go(self) -> None:

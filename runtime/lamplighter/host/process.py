@@ -4,9 +4,10 @@ Descriptors: 0 /dev/null, 1 and 2 the log, 3 the control socket of a template or
 keeper program, 5 the lifeline, 6 a memfd with the order, a JSON object::
 
     {"mode": "template" | "environment", "handler": str, "path": [str], "isolated": bool,
-     "tmp_bytes": int, "tmp_inodes": int, "birth": bool, "warm_up": [str]}
+     "tmp_bytes": int, "tmp_inodes": int, "birth": bool, "tmp": str, "warm_up": [str]}
 
 ``birth`` says that a fork request's first descriptor for placement is the leaf's directory, to be born in.
+``tmp`` is where each environment makes a directory for its temporary files, if it has no /tmp of its own.
 
 A ``template`` initialises the function once, freezes and forks; an ``environment`` serves in this very process, for
 functions whose template cannot be forked. What a template says first is one JSON object::
@@ -67,6 +68,7 @@ def _take_order() -> dict[str, Any]:
 def _run_environment(order: dict[str, Any], sock: socket.socket) -> None:
     os.close(PROGRAM)
     os.close(LIFELINE)
+    _take_tmp(order["tmp"])
     transport = ChannelTransport(sock)
     try:
         handler = initialise(order["handler"])
@@ -131,9 +133,22 @@ def _fork(order: dict[str, Any]) -> server.Fork:
             cgroup2=directory,
             ranges=ranges,
         )
+        if forked.pid == 0:
+            _take_tmp(order["tmp"])
         return server.Forked(*forked)
 
     return fork
+
+
+def _take_tmp(base: str) -> None:
+    """Where nothing can be mounted, an environment has a directory of its own, and what asks for one finds it."""
+    if not base:
+        return
+    own = f"{base}/{os.getpid()}"
+    os.mkdir(own, 0o700)
+    os.environ["TMPDIR"] = own
+    if "tempfile" in sys.modules:
+        sys.modules["tempfile"].tempdir = None  # type: ignore[attr-defined]
 
 
 def _say(control: socket.socket, outcome: dict[str, Any]) -> None:

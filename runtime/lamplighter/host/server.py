@@ -26,6 +26,7 @@ from lamplighter.host.listener import Listener
 from lamplighter.host.logs import HostLog, standard_sinks
 from lamplighter.host.pool import Pool
 from lamplighter.host.wakefulness import Wakefulness
+from lamplighter.host.watchdog import Watchdog
 from lamplighter.sandbox import strays
 
 _LOOPBACK = ("127.", "::1", "localhost")
@@ -61,6 +62,7 @@ class Host:
         self.children: set[int] = set()
         """Pids of children that somebody here reaps: templates and workers."""
         self._stray = 0
+        self._living: set[int] = set()
         self._sweep: asyncio.TimerHandle | None = None
         self.deadlines = Deadlines(loop)
         self.stay_awake = Wakefulness(loop).stay_awake
@@ -69,6 +71,7 @@ class Host:
         self.pools = {function.name: Pool(self, function) for function in config.functions}
         self.admission = Admission(self, self.pools)
         self.listener = Listener(http_front(self.admission))
+        self.watchdog = Watchdog(self)
         self._changed = asyncio.Event()
 
     def _refusal(self) -> str:
@@ -97,7 +100,26 @@ class Host:
                 os.waitpid(stray, os.WNOHANG)
             stray = strays.zombie(self.children)
         self._stray = stray
-        self._sweep = self.loop.call_later(0.05 if stray else _STRAYS_S, self._reap_strays)
+        living = set() if self.isolated else self._end_living_strays()
+        self._sweep = self.loop.call_later(0.05 if stray or living else _STRAYS_S, self._reap_strays)
+
+    def _end_living_strays(self) -> set[int]:
+        """Without pid namespaces the host inherits what a dead worker had started. One must be seen twice, too, while
+        nothing is being launched: a worker is born before it has been told of."""
+        if any(pool.launching for pool in self.pools.values()):
+            self._living = set()
+            return set()
+        living = strays.living(self.children)
+        if found := living & self._living:
+            strays.end(found)
+        self._living = living
+        return living
+
+    def expect_strays(self) -> None:
+        """A worker without a pid namespace is gone: look soon for what it has left."""
+        if self._sweep is not None:
+            self._sweep.cancel()
+            self._sweep = self.loop.call_later(0.05, self._reap_strays)
 
     def progress(self) -> None:
         """Something ended: whoever waits for the end should look again."""
@@ -148,11 +170,15 @@ class Host:
 
     def _close(self) -> bool:
         self.ground.let_go()
+        if not self.isolated and (living := strays.living(self.children)):
+            strays.end(living)
+            strays.reap(self.children)
         # Only a nest that does not end keeps the executor busy, and the lifeline has just ended it.
         self.executor.shutdown(wait=all(pool.empty for pool in self.pools.values()), cancel_futures=True)
         if self._sweep is not None:
             self._sweep.cancel()
         self.deadlines.close()
+        self.watchdog.close()
         clean = self.ground.close() and all(pool.empty for pool in self.pools.values())
         if not clean:
             self.log.line("not everything could be removed; the next start will try again", level="ERROR")

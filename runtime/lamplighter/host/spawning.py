@@ -20,7 +20,14 @@ from lamplighter.sandbox.nest import Nest
 if TYPE_CHECKING:
     from lamplighter.host.server import Host
 
+_BACKSTOP = 1024 * MIB
 Mode = Literal["template", "environment"]
+
+
+def data_limit(memory_mb: int) -> int:
+    """``RLIMIT_DATA`` for a function whose memory is only watched: far enough above its limit that nothing which would
+    fit meets it (stacks of threads count as a whole), and near enough that a machine survives it."""
+    return 2 * memory_mb * MIB + _BACKSTOP
 
 
 def make_nest(host: Host, config: FunctionConfig, slot: int) -> Nest:
@@ -65,7 +72,17 @@ def spawn(
         fds = [null, log_write, log_write, sock, nest.program, nest.lifeline, order]
         start = "from lamplighter.host.process import main; main()"
         command = root.python_command(start, isolated=nest.isolated)
-        process = nest.spawn(command, variables, task_root, fds, leaf, forks=mode == "template")
+        watched = host.survey.watched()
+        process = nest.spawn(
+            command,
+            variables,
+            task_root,
+            fds,
+            leaf,
+            forks=mode == "template",
+            data=data_limit(config.memory_mb) if "memory" in watched else 0,
+            file_size=config.ephemeral_storage_mb * MIB if "tmp" in watched else 0,
+        )
     except BaseException:
         os.close(log_read)
         raise
@@ -96,5 +113,6 @@ def _order(
         "tmp_bytes": tmp_bytes,
         "tmp_inodes": root.inodes(tmp_bytes),
         "birth": host.births,
+        "tmp": "" if nest.isolated else host.workspace.tmp(),
         "warm_up": events,
     }

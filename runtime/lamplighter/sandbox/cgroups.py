@@ -474,16 +474,14 @@ class Absence(NamedTuple):
     remedy: str
 
 
-_DELEGATE = "systemd-run --user --scope -p Delegate=yes lamplighter serve ..., or run the host as root"
-
-
 def absence(controller: str) -> Absence:
     """Why this process can limit nothing by ``controller`` (``memory``, ``cpu`` or ``pids``)."""
     mounted = [line.split(" - ")[1].split(" ", 2) for line in _read("/proc/self/mountinfo").splitlines()]
     unified = any(kind == "cgroup2" for kind, *_ in mounted)
     divided = any(kind == "cgroup" and controller in options.split(",") for kind, _, options in mounted)
     if not unified and not divided:
-        return Absence("no cgroup file system is mounted", "mount -t cgroup2 cgroup2 /sys/fs/cgroup")
+        remedy = "mount -t cgroup2 cgroup2 /sys/fs/cgroup" if os.geteuid() == 0 else "run the host where one is"
+        return Absence("no cgroup file system is mounted", remedy)
     for kind, path in _own_paths().items():
         if kind not in (controller, "unified"):
             continue
@@ -497,19 +495,31 @@ def absence(controller: str) -> Absence:
             )
         problem = _unwritable(path)
         if problem:
-            return Absence(f"the cgroup {path} cannot be written: {problem}", _DELEGATE)
-    return Absence(f"this process's own cgroup with the {controller} controller is not to be seen here", _DELEGATE)
+            return Absence(
+                f"the cgroup {path} cannot be written: {os.strerror(problem)}",
+                _remedy(problem, kind == "unified" or not divided),
+            )
+    why = f"this process's own cgroup with the {controller} controller is not to be seen here"
+    return Absence(why, "docker run --cgroupns=host, or run the host outside of the container")
 
 
-def _unwritable(path: str) -> str:
-    """What making a cgroup under ``path`` meets; empty if one can be made."""
+def _remedy(problem: int, unified: bool) -> str:
+    if problem == errno.EROFS:
+        return "docker run --privileged --cgroupns=private, or run the host outside of the container"
+    if unified:
+        return "systemd-run --user --scope -p Delegate=yes lamplighter serve ..., or run the host as root"
+    return "run the host as root, or have root make a cgroup in each hierarchy, chown it, and start the host in them"
+
+
+def _unwritable(path: str) -> int:
+    """What making a cgroup under ``path`` meets, an errno; 0 if one can be made."""
     trial = f"{path}/trial-of-lamplighter-{os.getpid()}-{threading.get_native_id()}"
     try:
         os.mkdir(trial)
     except OSError as fault:
-        return os.strerror(fault.errno or errno.EIO)
+        return fault.errno or errno.EIO
     os.rmdir(trial)
-    return ""
+    return 0
 
 
 def _inside(mount: tuple[str, str], path: str) -> str:

@@ -136,7 +136,7 @@ class Nest:
                 kind=kind,
             )
         except OSError as problem:
-            return str(problem)
+            return problem.strerror or str(problem)
         nest.end()
         return ""
 
@@ -149,10 +149,13 @@ class Nest:
         leaf: Leaf,
         *,
         forks: bool,
+        data: int = 0,
+        file_size: int = 0,
     ) -> Process:
         """Start ``argv`` inside, in ``leaf``, with ``fds`` as its descriptors 0, 1, 2, … and no others.
 
-        ``forks``: it is a template, and keeps the one capability that forking isolated workers takes.
+        ``forks``: it is a template, and keeps the one capability that forking isolated workers takes. ``data`` and
+        ``file_size`` are its ``RLIMIT_DATA`` and ``RLIMIT_FSIZE``, bytes; 0 sets none.
 
         Returns once the program has been executed. The process is a child of ours. Raises :class:`SandboxFault`.
         """
@@ -181,6 +184,8 @@ class Nest:
                     "placement_count": len(entrance.writable),
                     "cgroup2": entrance.directory,
                     "files": FILES_LIMIT,
+                    "data": data,
+                    "file_size": file_size,
                 },
             )
             record, process = fault(), ffi.new("struct ll_process *")

@@ -164,8 +164,8 @@ def _uid(ground: Ground) -> Iterator[Enforcement]:
     if ground.nests == "root":
         yield Enforcement("uid", "namespace")
     else:
-        why = f"functions run as uid {os.geteuid()}, the host's own: other uids are root's to give"
-        yield Enforcement("uid", "none", why, "run the host as root")
+        remedy = _nest_remedy(ground) if os.geteuid() == 0 else "run the host as root"
+        yield Enforcement("uid", "none", f"functions run as the host's own user, uid {os.geteuid()}", remedy)
 
 
 def _seccomp(ground: Ground) -> Iterator[Enforcement]:
