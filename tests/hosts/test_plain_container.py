@@ -41,7 +41,7 @@ def test_a_survey_there_says_what_is_watched_and_what_is_not_held() -> None:
     for limit in ("memory", "cpu", "processes"):
         assert "Read-only file system" in rows[limit]["why_not_better"]
         assert "docker run --privileged" in rows[limit]["remedy"]
-    for limit in ("tmp", "timeout", "pid", "mount", "ipc"):
+    for limit in ("tmp", "timeout", "pid", "mount", "ipc", "uid"):
         assert "mount namespace: Operation not permitted" in rows[limit]["why_not_better"]
         assert "CAP_SYS_ADMIN" in rows[limit]["remedy"]
 

@@ -39,6 +39,13 @@ FILES_LIMIT = 1_024
 
 Kind = Literal["root", "user", "none"]
 """Nests with ids of their own; nests that are the host's own user; no nests."""
+_KINDS: tuple[Kind, ...] = ("root", "user")
+
+
+def _is_root_of_the_machine() -> bool:
+    """Whether this process's user is uid 0 outside of all user namespaces, as far as can be seen from here."""
+    with open("/proc/self/uid_map", encoding="ascii") as file:
+        return os.geteuid() == 0 and any(line.split()[:2] == ["0", "0"] for line in file)
 
 
 def keeper_program() -> int:
@@ -113,10 +120,18 @@ class Nest:
 
     @classmethod
     def best(cls, *, staging: str, slot: int, program: int, lifeline: int) -> tuple[Kind, str]:
-        """The best kind of nest that this process can build, and what stands in the way of any: one is built."""
-        kind: Kind = "root" if os.geteuid() == 0 else "user"
-        obstacle = cls.obstacle(staging=staging, slot=slot, program=program, lifeline=lifeline, kind=kind)
-        return ("none", obstacle) if obstacle else (kind, "")
+        """The best kind of nest that this process can build (one is built), and what stood in the way of a better."""
+        obstacle = ""
+        for kind in _KINDS if os.geteuid() == 0 else _KINDS[1:]:
+            if kind == "user" and _is_root_of_the_machine():
+                # A nest of root's own user would be root to the machine: without capabilities, but whatever goes by
+                # ownership, such as the settings under /proc/sys, would be its to change.
+                break
+            found = cls.obstacle(staging=staging, slot=slot, program=program, lifeline=lifeline, kind=kind)
+            if not found:
+                return kind, obstacle
+            obstacle = obstacle or found
+        return "none", obstacle
 
     @classmethod
     def obstacle(cls, *, staging: str, slot: int, program: int, lifeline: int, kind: Kind = "root") -> str:

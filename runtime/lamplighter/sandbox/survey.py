@@ -164,8 +164,11 @@ def _uid(ground: Ground) -> Iterator[Enforcement]:
     if ground.nests == "root":
         yield Enforcement("uid", "namespace")
     else:
-        remedy = _nest_remedy(ground) if os.geteuid() == 0 else "run the host as root"
-        yield Enforcement("uid", "none", f"functions run as the host's own user, uid {os.geteuid()}", remedy)
+        why = f"functions run as the host's own user, uid {os.geteuid()}"
+        if os.geteuid() == 0:
+            yield Enforcement("uid", "none", f"{why}: {ground.no_nests}", _nest_remedy(ground))
+        else:
+            yield Enforcement("uid", "none", why, "run the host as root")
 
 
 def _seccomp(ground: Ground) -> Iterator[Enforcement]:
