@@ -13,6 +13,7 @@ from lamplighter.sandbox.cgroups import Hierarchy, own_cgroups
 from lamplighter.sandbox.native import adopt_orphans
 from lamplighter.sandbox.nest import Nest, keeper_program
 from lamplighter.sandbox.survey import Survey
+from lamplighter.sandbox.users import available
 
 
 class Ground:
@@ -39,9 +40,13 @@ class Ground:
             staging=staging, slot=slot, program=self.keeper_program, lifeline=self.lifeline
         )
         self.workspace.release_slot(slot)
+        users, no_users = 0, ""
         if self.nests == "none":
             adopt_orphans()
-        self.survey = Survey(survey.Ground(self.hierarchy, no_cgroups, self.nests, self.no_nests, staging))
+            users, no_users = available()
+        self.survey = Survey(
+            survey.Ground(self.hierarchy, no_cgroups, self.nests, self.no_nests, staging, users, no_users)
+        )
 
     def let_go(self) -> None:
         """Whatever is left in a nest ends here at the latest: its keeper reads end of file."""

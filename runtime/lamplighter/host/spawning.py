@@ -36,7 +36,7 @@ def make_nest(host: Host, config: FunctionConfig, slot: int) -> Nest:
     Raises :class:`~lamplighter.sandbox.native.SandboxFault`.
     """
     if not host.isolated:
-        return Nest.without(host.keeper_program, host.lifeline)
+        return Nest.without(host.keeper_program, host.lifeline, max(0, host.survey.user_of(slot)))
     return Nest.create(
         staging=host.workspace.staging(),
         slot=slot,

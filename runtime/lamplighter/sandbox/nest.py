@@ -57,8 +57,11 @@ def keeper_program() -> int:
 class Nest:
     """One nest. :meth:`end` kills everything in it; the object is then spent."""
 
-    def __init__(self, keeper: Process | None, program: int, lifeline: int, kind: Kind = "none") -> None:
+    def __init__(
+        self, keeper: Process | None, program: int, lifeline: int, kind: Kind = "none", user: int = root.USER
+    ) -> None:
         self.keeper = keeper
+        self._user = user
         self.kind = kind
         self.program = program
         """Descriptor of the keeper program, for the template, which starts one keeper for each worker."""
@@ -114,9 +117,9 @@ class Nest:
         return cls(Process(keeper.pid, keeper.pidfd), program, lifeline, kind)
 
     @classmethod
-    def without(cls, program: int, lifeline: int) -> Nest:
-        """The null nest of a host that cannot isolate."""
-        return cls(None, program, lifeline)
+    def without(cls, program: int, lifeline: int, user: int = 0) -> Nest:
+        """The null nest of a host that cannot isolate; ``user`` is who its processes are, 0 for who the host is."""
+        return cls(None, program, lifeline, user=user)
 
     @classmethod
     def best(cls, *, staging: str, slot: int, program: int, lifeline: int) -> tuple[Kind, str]:
@@ -186,7 +189,7 @@ class Nest:
                 "struct ll_spawn_spec *",
                 {
                     "nest": self.keeper.pidfd if self.keeper else -1,
-                    "uid": root.USER,
+                    "uid": self._user,
                     "own_user": self.kind == "user",
                     "forks": forks,
                     "path": arguments[0],

@@ -14,9 +14,9 @@ import resource
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import NamedTuple
 
-from lamplighter.sandbox import cgroups
+from lamplighter.sandbox import cgroups, root
 from lamplighter.sandbox.cgroups import MIB, Hierarchy, Limits
-from lamplighter.sandbox.nest import FILES_LIMIT, Kind
+from lamplighter.sandbox.nest import FILES_LIMIT, FIRST_ID, ID_COUNT, Kind
 
 LIMITS = (
     "memory",
@@ -41,7 +41,7 @@ _TRIED = Limits(memory=64 * MIB, cpu=0.5, processes=64)
 
 class Enforcement(NamedTuple):
     """How one limit is held: ``cgroup2``, ``cgroup1``, ``namespace``, ``project-quota``, ``loop``, ``tmpfs``,
-    ``rlimit``, ``pidfd``, ``seccomp``, ``landlock``, ``watchdog`` or ``none``.
+    ``rlimit``, ``pidfd``, ``setuid``, ``seccomp``, ``landlock``, ``watchdog`` or ``none``.
     """
 
     limit: str
@@ -69,6 +69,10 @@ class Ground(NamedTuple):
     """What stood in the way of a better kind."""
     staging: str
     """An empty directory of the host's own, on which trials may mount in namespaces of their own."""
+    users: int = 0
+    """Where there are no nests: the first of the uids that functions can be given, 0 where they have the host's own."""
+    no_users: str = ""
+    """Why not, where the host is root."""
 
 
 Trial = Callable[[Ground], Iterable[Enforcement]]
@@ -81,11 +85,20 @@ class Survey:
         found = {row.limit: row for trial in TRIALS for row in trial(ground)}
         self.rows = tuple(found[limit] for limit in LIMITS)
         self.nests = ground.nests
+        self._users = ground.users
 
     @property
     def held(self) -> dict[str, str]:
         """``{limit: mechanism}``, as ``/readyz`` and reports show it."""
         return {row.limit: row.held_by for row in self.rows}
+
+    def user_of(self, slot: int) -> int:
+        """The host's uid of those functions that have this slot; -1 where it is the host's own, and not looked at."""
+        if self.nests == "root":
+            return FIRST_ID + slot * ID_COUNT + root.USER
+        if self.nests == "user":
+            return os.geteuid()
+        return self._users + slot if self._users else -1
 
     def lacking(self, required: Collection[str]) -> list[Enforcement]:
         """Those of the ``required`` limits that are not held, but watched at best."""
@@ -165,8 +178,11 @@ def _uid(ground: Ground) -> Iterator[Enforcement]:
         yield Enforcement("uid", "namespace")
     else:
         why = f"functions run as the host's own user, uid {os.geteuid()}"
-        if os.geteuid() == 0:
-            yield Enforcement("uid", "none", f"{why}: {ground.no_nests}", _nest_remedy(ground))
+        if ground.users:
+            yield Enforcement("uid", "setuid")
+        elif os.geteuid() == 0:
+            why = f"{why}: {'; '.join(filter(None, (ground.no_nests, ground.no_users)))}"
+            yield Enforcement("uid", "none", why, _nest_remedy(ground))
         else:
             yield Enforcement("uid", "none", why, "run the host as root")
 
