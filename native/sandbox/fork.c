@@ -21,6 +21,7 @@
 
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <linux/mount.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
@@ -189,6 +190,11 @@ static int mount_own(const struct ll_fork_spec *spec, struct ll_fault *fault)
 
     if (mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) < 0)
         return ll_fail(fault, "mount the worker's /proc");
+    if (spec->tmp_mount >= 0) {
+        if (syscall(SYS_move_mount, spec->tmp_mount, "", AT_FDCWD, "/tmp", MOVE_MOUNT_F_EMPTY_PATH) < 0)
+            return ll_fail(fault, "mount the worker's disk on /tmp");
+        return 0;
+    }
     snprintf(options, sizeof options, "mode=1777,size=%llu,nr_inodes=%llu", spec->tmp_bytes, spec->tmp_inodes);
     if (mount("tmpfs", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, options) < 0)
         return ll_fail(fault, "mount the worker's /tmp (%s)", options);

@@ -24,11 +24,13 @@ enum {
     LL_FILE = 6,  /* source: the file's content */
     LL_OVERLAY = 7, /* source: overlay options, such as "lowerdir=/a:/b"; read-only */
     LL_DIRECTORY = 8, /* an empty directory */
+    LL_MOUNT = 9, /* mount: a detached mount, such as ll_disk_mount's */
 };
 struct ll_step {
     int kind;
     const char *source;
     const char *target; /* absolute, inside the new root */
+    int mount;          /* LL_MOUNT's descriptor */
 };
 
 struct ll_nest_spec {
@@ -79,6 +81,7 @@ struct ll_fork_spec {
     int pid;          /* wanted pid inside its pid namespace (>1); 0: the kernel's choice */
     int keeper_fd;
     int lifeline_fd;
+    int tmp_mount; /* a detached mount for /tmp; -1: a tmpfs of the following size */
     unsigned long long tmp_bytes;
     unsigned long long tmp_inodes;
     const int *placement;
@@ -109,6 +112,20 @@ int ll_pidfd_kill(int pidfd, int signal, struct ll_fault *fault);
 /* The directory of a cgroup v2 leaf, for CLONE_INTO_CGROUP: a detached copy of its mount, out of which ".." leads
  * nowhere. A descriptor of the directory itself would lead an unprivileged holder up to the host's root. */
 int ll_open_leaf(const char *path, struct ll_fault *fault);
+
+struct ll_disk {
+    int mount;  /* descriptor of the detached mount, close-on-exec */
+    int device; /* N of /dev/loopN */
+};
+/* Mount the ext4 image open at `image`, detached, by a loop device that lets go of it with the last user of the mount.
+ * Needs root. */
+int ll_disk_mount(int image, struct ll_disk *disk, struct ll_fault *fault);
+/* Let users of a mounted disk fill it to the last block. Best effort. */
+void ll_disk_use_all(const struct ll_disk *disk);
+/* Make a disk fail from here on, and forget what has not been written: its users are dead. */
+int ll_disk_discard(int mount, struct ll_fault *fault);
+/* Remove an unused loop device. */
+int ll_loop_remove(int device, struct ll_fault *fault);
 
 /* Make pages of this process private and present, ahead of the writes that would fault them in one by one
  * (MADV_POPULATE_WRITE, Linux 5.14). Ranges that are not mapped, or not writable, are passed over. Returns how many

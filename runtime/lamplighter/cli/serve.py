@@ -15,6 +15,7 @@ from lamplighter.function.limits import (
     DEFAULT_ACCOUNT,
     DEFAULT_LISTEN,
     DEFAULT_REGION,
+    DEFAULT_TMP_STORE,
     ENVIRONMENT_BYTES_MAX,
     EPHEMERAL_STORAGE_MB,
     IDLE_TIMEOUT_S,
@@ -53,7 +54,7 @@ lamplighter.toml has one table a function; its fields, and those of [host]:
 Exit status: 0 after an orderly stop, 2 for a configuration that cannot be served.
 """
 
-_HOST_OPTIONS = {"listen", "report", "region", "account"}
+_HOST_OPTIONS = {"listen", "report", "region", "account", "tmp_store"}
 """Options that are the host's, not a function's: beside ``--config`` they take the place of what its file says."""
 
 
@@ -141,6 +142,14 @@ def _whole(
     metavar="HOST:PORT",
     help="Where to serve the Invoke API; [::1]:9000 for IPv6, port 0 for any free one.",
 )
+@_option(
+    "Host",
+    "--tmp-store",
+    default=DEFAULT_TMP_STORE,
+    show_default=True,
+    metavar="DIR",
+    help='Directory on whose file system each /tmp lies; "memory" keeps them in memory, and counts them as it.',
+)
 @_option("Host", "--region", default=DEFAULT_REGION, show_default=True, metavar="R", help="AWS region to appear in.")
 @_option("Host", "--account", default=DEFAULT_ACCOUNT, show_default=True, metavar="ID", help="AWS account, 12 digits.")
 @_option(
@@ -192,17 +201,21 @@ def command(context: click.Context, /, handler: str | None, config: str | None, 
     sys.exit(run(served))
 
 
+def _spelled(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
 def _from_file(context: click.Context, handler: str | None, path: str, options: dict[str, Any]) -> HostConfig:
     from lamplighter.function.config import load_config  # noqa: PLC0415 - as above
 
     if handler is not None:
         raise click.UsageError(f"HANDLER ({handler}) and --config ({path}) exclude each other.")
     given = {name for name in options if context.get_parameter_source(name) is not ParameterSource.DEFAULT}
-    misplaced = sorted(f"--{name.replace('_', '-')}" for name in given - _HOST_OPTIONS)
+    misplaced = sorted(_spelled(name) for name in given - _HOST_OPTIONS)
     if misplaced:
         raise click.UsageError(
             f"{', '.join(misplaced)} and --config exclude each other: say it in {path}. "
-            f"Only {', '.join(f'--{name}' for name in sorted(_HOST_OPTIONS))} may be given beside it."
+            f"Only {', '.join(sorted(_spelled(name) for name in _HOST_OPTIONS))} may be given beside it."
         )
     return load_config(path, **{name: options[name] for name in given})
 

@@ -24,6 +24,7 @@ from lamplighter.function.limits import (
     DEFAULT_LISTEN,
     DEFAULT_NAME,
     DEFAULT_REGION,
+    DEFAULT_TMP_STORE,
     EPHEMERAL_STORAGE_MB,
     HANDLER_PATTERN,
     IDLE_TIMEOUT_S,
@@ -38,6 +39,7 @@ from lamplighter.function.limits import (
     REGION_PATTERN,
     REPORTS,
     TIMEOUT_S,
+    TMP_IN_MEMORY,
 )
 
 __all__ = [
@@ -117,10 +119,12 @@ class HostConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Twelve digits; region and account make up the functions' ARNs."""
     log_format: LogFormat = "text"
     """How the host's own lines are written."""
+    tmp_store: str = DEFAULT_TMP_STORE
+    """The directory, absolute, on whose file system the functions' /tmp lie; ``memory`` for a tmpfs each."""
 
 
 FUNCTION_FIELDS = FunctionConfig.__struct_fields__
-HOST_FIELDS = ("listen", "report", "region", "account", "log_format")
+HOST_FIELDS = ("listen", "report", "region", "account", "log_format", "tmp_store")
 
 
 def function_config(directory: str | os.PathLike[str] = ".", /, **fields: object) -> FunctionConfig:
@@ -137,7 +141,7 @@ def function_config(directory: str | os.PathLike[str] = ".", /, **fields: object
 
 
 def host_config(functions: Sequence[FunctionConfig], **fields: object) -> HostConfig:
-    """Check a host's ``fields`` (``listen``, ``report``, ``region``, ``account``, ``log_format``) and make it.
+    """Check a host's ``fields`` (named as in :class:`HostConfig`, but for one ``listen``) and make it.
 
     Raises :class:`ConfigError` with every violation, also when there is no function or one name appears twice.
     """
@@ -189,7 +193,7 @@ def load_config(path: str | os.PathLike[str], **host_fields: object) -> HostConf
         if "name" in fields:
             violations.append(f"{where}: name stands inside its table; allowed: only in the table's header")
         functions.append(_function(where, {**fields, "name": name}, directory, violations))
-    config = _host(f"{shown}: [host]", functions, {**host, **host_fields}, violations)
+    config = _host(f"{shown}: [host]", functions, {**host, **host_fields}, violations, directory)
     if tables.violations or violations:
         raise ConfigError([*tables.violations, *violations])
     return config
@@ -266,9 +270,13 @@ def _credentials(fields: Fields) -> bool:
 
 
 def _host(
-    where: str, functions: Sequence[FunctionConfig], given: Mapping[str, object], violations: list[str]
+    where: str,
+    functions: Sequence[FunctionConfig],
+    given: Mapping[str, object],
+    violations: list[str],
+    directory: str = "",
 ) -> HostConfig:
-    fields = Fields(where, given, "")
+    fields = Fields(where, given, directory)
     fields.only(HOST_FIELDS)
     listen_host, listen_port = "", 0
     try:
@@ -283,6 +291,13 @@ def _host(
         region=fields.text("region", REGION_PATTERN, "a region's name, such as 'us-east-1'", DEFAULT_REGION),
         account=fields.text("account", ACCOUNT_PATTERN, "a string of 12 digits", DEFAULT_ACCOUNT),
         log_format=cast("LogFormat", fields.choice("log_format", LOG_FORMATS, "text")),
+        tmp_store=_tmp_store(fields, given),
     )
     violations += fields.violations
     return config
+
+
+def _tmp_store(fields: Fields, given: Mapping[str, object]) -> str:
+    store = given.get("tmp_store", DEFAULT_TMP_STORE)
+    # The default need not be there: it only matters on a host that can mount, which says so if it is missing.
+    return str(store) if store in (TMP_IN_MEMORY, DEFAULT_TMP_STORE) else fields.folder("tmp_store", DEFAULT_TMP_STORE)

@@ -29,6 +29,7 @@ from lamplighter.host.spawning import make_nest, spawn
 from lamplighter.host.working_set import WorkingSet
 from lamplighter.sandbox import root
 from lamplighter.sandbox.cgroups import MIB, Leaf, LeafPool, Limits
+from lamplighter.sandbox.disk import Disk
 from lamplighter.sandbox.native import Process, SandboxFault
 from lamplighter.sandbox.nest import FIRST_ID, ID_COUNT, Nest
 from lamplighter.sandbox.processes import child_of_ours, resident, runs_as
@@ -91,6 +92,7 @@ class Generation:
         self._log_fd = -1
         self._log = InvocationLog(pool.host.output, pool.config.name, "init", pool.host.config.log_format)
         self._launches: deque[tuple[Environment, socket.socket, int]] = deque()
+        self._awaiting_disks = 0
         self._next_pid = _FIRST_PID + secrets.randbelow(_PIDS)
         self.working_set = WorkingSet()
         self._timer: asyncio.TimerHandle | None = None
@@ -103,7 +105,7 @@ class Generation:
     @property
     def takes_requests(self) -> bool:
         """Whether another launch may be asked for now; ``pool.launch_more`` is called when that becomes true."""
-        return not self.forks or (not self._deaf and len(self._launches) < REQUESTS)
+        return not self.forks or (not self._deaf and len(self._launches) + self._awaiting_disks < REQUESTS)
 
     @property
     def forks(self) -> bool:
@@ -260,16 +262,42 @@ class Generation:
         environment = Environment(self, leaf, ours, log_read, self._log_for(stream))
         self.environments.add(environment)
         self.pool.adopt(environment)
+        disks = self.pool.host.disks
+        if disks.obstacle or not self.isolated:
+            self._ask_for_fork(environment, theirs, log_write, stream, None)
+            return
+        self._awaiting_disks += 1
+
+        def on_disk(disk: Disk | OSError) -> None:
+            self._awaiting_disks -= 1
+            self._ask_for_fork(environment, theirs, log_write, stream, disk)
+
+        disks.take(self.pool.config.ephemeral_storage_mb * MIB, on_disk)
+
+    def _ask_for_fork(
+        self,
+        environment: Environment,
+        theirs: socket.socket,
+        log_write: int,
+        stream: str,
+        disk: Disk | OSError | None,
+    ) -> None:
+        """All that a launch takes is there, or the fault that one thing of it could not be made."""
+        assert self._control is not None
         self._next_pid = _FIRST_PID + (self._next_pid - _FIRST_PID + 1) % _PIDS
         try:
-            with leaf.entrance() as entrance:
+            if isinstance(disk, OSError):
+                raise disk
+            environment.disk = disk
+            with environment.leaf.entrance() as entrance:
                 fds = [theirs.fileno(), log_write]
+                fds += [disk.mount] if disk is not None else []
                 fds += [entrance.directory] if entrance.directory >= 0 else []
                 message = REQUEST.pack(self._next_pid, self.working_set.copy_ahead(environment)) + stream.encode()
                 socket.send_fds(self._control, [message], [*fds, *entrance.writable])
         except OSError as fault:
             self._deaf = fault.errno in (errno.EPIPE, errno.ECONNRESET)  # it has died; its pidfd will say so
-            reason = "" if self._deaf else f"the template takes no fork request: {fault}"
+            reason = "" if self._deaf else f"the template cannot be asked for a worker: {fault}"
             self._loop.call_soon(environment.stillborn, reason)
         else:
             self._launches.append((environment, theirs, log_write))
@@ -396,6 +424,8 @@ class Generation:
             self._loop.run_in_executor(self.pool.host.executor, self._end_nest, environment.nest)
         if self._leaves is not None:
             self._leaves.give_back(environment.leaf)
+        if environment.disk is not None:
+            self.pool.host.disks.give_back(environment.disk)
         self.environments.discard(environment)
         self.working_set.forget(environment)
         self._tend_later()

@@ -4,7 +4,7 @@ Descriptors: 0 /dev/null, 1 and 2 the log, 3 the control socket of a template or
 keeper program, 5 the lifeline, 6 a memfd with the order, a JSON object::
 
     {"mode": "template" | "environment", "handler": str, "path": [str], "isolated": bool,
-     "tmp_bytes": int, "tmp_inodes": int, "version": 0 | 1 | 2, "warm_up": [str]}
+     "tmp_bytes": int, "tmp_inodes": int, "disk": bool, "version": 0 | 1 | 2, "warm_up": [str]}
 
 A ``template`` initialises the function once, freezes and forks; an ``environment`` serves in this very process, for
 functions whose template cannot be forked. What a template says first is one JSON object::
@@ -116,8 +116,10 @@ def _run_template(order: dict[str, Any], control: socket.socket, began: float) -
 
 def _fork(order: dict[str, Any]) -> server.Fork:
     def fork(pid: int, descriptors: Sequence[int], ranges: bytes) -> server.Forked:
-        # Version 2: the leaf's directory first, then its cgroup.procs; version 1: tasks files.
-        directory = descriptors[0] if order["version"] == 2 else -1
+        # The disk, where there are disks; on version 2 the leaf's directory; its cgroup.procs, or the tasks files.
+        left = list(descriptors)
+        disk = left.pop(0) if order["disk"] else -1
+        directory = left.pop(0) if order["version"] == 2 else -1
         forked = sandbox.fork(
             isolated=order["isolated"],
             pid=pid,
@@ -125,7 +127,8 @@ def _fork(order: dict[str, Any]) -> server.Fork:
             lifeline=LIFELINE,
             tmp_bytes=order["tmp_bytes"],
             tmp_inodes=order["tmp_inodes"],
-            placement=descriptors[1:] if order["version"] == 2 else descriptors,
+            tmp_mount=disk,
+            placement=left,
             cgroup2=directory,
             ranges=ranges,
         )

@@ -20,6 +20,7 @@ import uvloop
 from lamplighter.function.config import HostConfig
 from lamplighter.host.admission import Admission
 from lamplighter.host.deadlines import Deadlines
+from lamplighter.host.disks import Disks
 from lamplighter.host.http import http_front
 from lamplighter.host.listener import Listener
 from lamplighter.host.logs import HostLog, standard_sinks
@@ -27,7 +28,7 @@ from lamplighter.host.pool import Pool
 from lamplighter.host.wakefulness import Wakefulness
 from lamplighter.host.workspace import Workspace, default_base, remove_leftovers
 from lamplighter.sandbox import strays
-from lamplighter.sandbox.cgroups import Hierarchy, own_cgroups
+from lamplighter.sandbox.cgroups import MIB, Hierarchy, own_cgroups
 from lamplighter.sandbox.nest import Nest, keeper_program
 
 _LOOPBACK = ("127.", "::1", "localhost")
@@ -53,11 +54,13 @@ class Host:
         self.keeper_program = keeper_program()
         self.lifeline, self._lifeline_end = os.pipe2(os.O_CLOEXEC)
         self.isolated = self._probe_isolation()
+        sizes = [function.ephemeral_storage_mb * MIB for function in config.functions]
+        self.disks = Disks(loop, config.tmp_store, sizes, self.workspace.path)
         self.enforcement = {
             **self.hierarchy.enforcement,
             "files": "rlimit",
             "timeout": "pidfd",
-            "tmp": "tmpfs" if self.isolated else "none",
+            "tmp": "none" if not self.isolated else "tmpfs" if self.disks.obstacle else "loop",
             "isolation": "namespace" if self.isolated else "none",
         }
         self.children: set[int] = set()
@@ -118,6 +121,8 @@ class Host:
             self.log.line("whoever reaches this address may invoke: there is no authentication yet", level="WARN")
         held = ", ".join(f"{limit}: {how}" for limit, how in self.enforcement.items())
         self.log.line(f"enforcement: {held}", level="WARN" if "none" in self.enforcement.values() else "INFO")
+        if self.isolated and self.disks.obstacle:
+            self.log.line(f"what functions write to /tmp counts as their memory: {self.disks.obstacle}", level="WARN")
         self._reap_strays()
         for pool in self.pools.values():
             pool.open()
@@ -162,6 +167,7 @@ class Host:
         if self._sweep is not None:
             self._sweep.cancel()
         self.deadlines.close()
+        self.disks.close()
         clean = self.hierarchy.remove() and all(pool.empty for pool in self.pools.values())
         if not clean:
             self.log.line("not everything could be removed; the next start will try again", level="ERROR")

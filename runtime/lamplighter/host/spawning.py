@@ -26,16 +26,18 @@ Mode = Literal["template", "environment"]
 def make_nest(host: Host, config: FunctionConfig, slot: int) -> Nest:
     """A nest for a function, with the uid range of ``slot``; the null nest where the host cannot isolate.
 
-    Raises :class:`~lamplighter.sandbox.native.SandboxFault`.
+    Raises ``OSError``.
     """
     if not host.isolated:
         return Nest.without(host.keeper_program, host.lifeline)
+    tmp_bytes = config.ephemeral_storage_mb * MIB
     return Nest.create(
         staging=host.workspace.staging(),
         slot=slot,
         code=config.code,
         layers=config.layers,
-        tmp_bytes=config.ephemeral_storage_mb * MIB,
+        tmp_bytes=tmp_bytes,
+        disk=None if host.disks.obstacle else host.disks.make(tmp_bytes),
         program=host.keeper_program,
         lifeline=host.lifeline,
     )
@@ -94,6 +96,7 @@ def _order(
         "isolated": nest.isolated,
         "tmp_bytes": tmp_bytes,
         "tmp_inodes": root.inodes(tmp_bytes),
+        "disk": nest.isolated and not host.disks.obstacle,
         "version": host.hierarchy.version,
         "warm_up": events,
     }

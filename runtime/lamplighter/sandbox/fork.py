@@ -32,13 +32,15 @@ def fork(
     tmp_inodes: int,
     placement: Sequence[int],
     cgroup2: int,
+    tmp_mount: int = -1,
     ranges: bytes = b"",
 ) -> Forked:
     """Fork this single-threaded process; returns in both, as ``os.fork`` does.
 
     ``problem`` is set in a worker that could not be placed or isolated: it must say so and exit. Raises
-    :class:`SandboxFault` in the template if there is no worker. ``ranges`` (as :func:`populate` takes them) are pages
-    that the worker is going to write to: it copies them before anything else, a tenth cheaper than fault by fault.
+    :class:`SandboxFault` in the template if there is no worker. ``tmp_mount`` is a descriptor of what becomes the
+    worker's /tmp; -1 makes a tmpfs of ``tmp_bytes`` and ``tmp_inodes``. ``ranges`` (as :func:`populate` takes them)
+    are pages that the worker is going to write to: it copies them first, a tenth cheaper than fault by fault.
     """
     fds = ffi.new("int[]", list(placement))
     pages = ffi.from_buffer(ranges)
@@ -49,6 +51,7 @@ def fork(
             "pid": pid,
             "keeper_fd": program,
             "lifeline_fd": lifeline,
+            "tmp_mount": tmp_mount,
             "tmp_bytes": tmp_bytes,
             "tmp_inodes": tmp_inodes,
             "placement": fds,

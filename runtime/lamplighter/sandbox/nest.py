@@ -5,7 +5,7 @@ Guarantees:
 1. Code inside runs as an unprivileged uid of the host, from its first instruction, init included.
 2. It sees only the root of :mod:`lamplighter.sandbox.root`, and only processes of its own nest.
 3. All that runs inside ends when the nest is ended, and within milliseconds of the host's own end, however that came.
-4. Ending it leaves no process and no mount.
+4. Ending it leaves no process and no mount, its disk included.
 
 Where the host is not root there are no nests: :class:`Nest` is then a null object whose processes run, unisolated, in
 the host's own namespaces, and :attr:`Nest.isolated` is false.
@@ -23,6 +23,7 @@ from collections.abc import Collection, Mapping, Sequence
 from lamplighter._sandbox import ffi, lib
 from lamplighter.sandbox import root, strays
 from lamplighter.sandbox.cgroups import Leaf
+from lamplighter.sandbox.disk import Disk
 from lamplighter.sandbox.native import Process, SandboxFault, fault, raised
 
 ID_COUNT = 65_536
@@ -42,8 +43,9 @@ def keeper_program() -> int:
 class Nest:
     """One nest. :meth:`end` kills everything in it; the object is then spent."""
 
-    def __init__(self, keeper: Process | None, program: int, lifeline: int) -> None:
+    def __init__(self, keeper: Process | None, program: int, lifeline: int, disk: Disk | None = None) -> None:
         self.keeper = keeper
+        self._disk = disk
         self.program = program
         """Descriptor of the keeper program, for the template, which starts one keeper for each worker."""
         self.lifeline = lifeline
@@ -55,19 +57,39 @@ class Nest:
 
     @classmethod
     def create(
-        cls, *, staging: str, slot: int, code: str, layers: Sequence[str], tmp_bytes: int, program: int, lifeline: int
+        cls,
+        *,
+        staging: str,
+        slot: int,
+        code: str,
+        layers: Sequence[str],
+        tmp_bytes: int,
+        program: int,
+        lifeline: int,
+        disk: Disk | None = None,
     ) -> Nest:
         """Build a nest; needs root. ``slot`` picks its uid range; ``staging`` is an empty directory of the host.
 
-        Blocks for a few milliseconds. Raises :class:`SandboxFault`.
+        ``disk`` is mounted on /tmp, and the nest's from here on, whatever comes of it; without one /tmp is a tmpfs of
+        ``tmp_bytes``. Blocks for a few milliseconds. Raises :class:`SandboxFault`.
         """
-        plan = root.steps(code, layers, tmp_bytes=tmp_bytes)
+        try:
+            plan = root.steps(code, layers, tmp_bytes=tmp_bytes, tmp_mount=disk.mount if disk else -1)
+            keeper = cls._build(plan, staging, slot, program, lifeline)
+        except BaseException:
+            if disk is not None:
+                disk.close()
+            raise
+        return cls(keeper, program, lifeline, disk)
+
+    @staticmethod
+    def _build(plan: Sequence[root.Step], staging: str, slot: int, program: int, lifeline: int) -> Process:
         alive = [
             (ffi.new("char[]", os.fsencode(step.source)), ffi.new("char[]", os.fsencode(step.target))) for step in plan
         ]
         steps = ffi.new("struct ll_step[]", len(plan))
         for record, step, (source, target) in zip(steps, plan, alive, strict=True):
-            record.kind, record.source, record.target = step.kind, source, target
+            record.kind, record.source, record.target, record.mount = step.kind, source, target, step.mount
         base = ffi.new("char[]", os.fsencode(staging))
         spec = ffi.new(
             "struct ll_nest_spec *",
@@ -85,7 +107,7 @@ class Nest:
         record, keeper = fault(), ffi.new("struct ll_process *")
         if lib.ll_nest_create(spec, keeper, record) < 0:
             raise raised(record)
-        return cls(Process(keeper.pid, keeper.pidfd), program, lifeline)
+        return Process(keeper.pid, keeper.pidfd)
 
     @classmethod
     def without(cls, program: int, lifeline: int) -> Nest:
@@ -177,3 +199,5 @@ class Nest:
                 strays.reap(known)
         self.keeper.close()
         self.keeper = None
+        if self._disk is not None:
+            self._disk.close()
