@@ -12,7 +12,7 @@ from cffi import FFI
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-SOURCES = ["fault.c", "root.c", "nest.c", "spawn.c", "fork.c", "process.c", "disk.c"]
+SOURCES = ["fault.c", "root.c", "nest.c", "spawn.c", "fork.c", "process.c", "disk.c", "seccomp.c", "landlock.c"]
 FLAGS = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-Wshadow", "-Wstrict-prototypes", "-fvisibility=hidden"]
 
 

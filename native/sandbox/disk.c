@@ -36,7 +36,7 @@
 enum {
     BLOCK = 4096,
     GOING_WITHOUT_FLUSH = 2, /* EXT4_GOING_FLAGS_NOLOGFLUSH: drop what is dirty */
-    TRIES = 16,              /* others on this machine ask for free loop devices as well */
+    TRIES = 16,              /* others on this machine take free loop devices, and remove those they are done with */
 };
 
 /* The device's own cache would hold every page a second time, in nobody's memory limit; so it reads and writes the image
@@ -72,18 +72,15 @@ static int attach(int image, struct ll_disk *disk, struct ll_fault *fault)
             return ll_fail(fault, "find a free loop device");
         snprintf(path, sizeof path, "/dev/loop%d", disk->device);
         device = open(path, O_RDWR | O_CLOEXEC);
-        if (device < 0)
-            return ll_fail(fault, "open %s", path);
-        if (configure(device, image) == 0)
+        if (device >= 0 && configure(device, image) == 0)
             return device;
-        ll_fail(fault, "attach an image to %s", path);
-        close(device);
-        if (fault->code != EBUSY) {
-            errno = fault->code;
-            return -1;
-        }
+        ll_fail(fault, "%s %s", device < 0 ? "open" : "attach an image to", path);
+        if (device >= 0)
+            close(device);
+        if (fault->code != EBUSY && fault->code != ENOENT && fault->code != ENXIO && fault->code != ENODEV)
+            break;
     }
-    errno = EBUSY;
+    errno = fault->code;
     return -1;
 }
 

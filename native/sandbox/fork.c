@@ -225,6 +225,12 @@ static int settle(const struct ll_fork_spec *spec, int placed, struct ll_fork_re
             return -1;
         result->mount_us = microseconds() - done;
     }
+    start = microseconds();
+    if (spec->scopes && ll_confine(NULL, 0, spec->scopes, fault) < 0)
+        return -1;
+    if (spec->filtered && ll_filter(LL_FILTER_TIGHTEN, fault) < 0)
+        return -1;
+    result->filter_us = microseconds() - start;
     return 0;
 }
 

@@ -44,6 +44,37 @@ struct ll_nest_spec {
     int lifeline_fd; /* read end of the lifeline */
 };
 
+/* Layers of the filter of system calls. Both together are for a process that forks no workers. */
+enum {
+    LL_FILTER_TEMPLATE = 1, /* what nobody inside may do */
+    LL_FILTER_TIGHTEN = 2,  /* what only a template may */
+};
+struct ll_denied {
+    const char *name;
+    int number; /* on this architecture */
+    int code;   /* the errno it is told */
+    int who;    /* LL_FILTER_TIGHTEN: workers only; both bits: everybody */
+    const char *reason;
+};
+/* The calls that are denied whatever their arguments; returns how many. */
+int ll_denied_calls(const struct ll_denied **calls);
+/* Filter the calling thread's system calls from here on. Needs no_new_privs, or root. */
+int ll_filter(int layers, struct ll_fault *fault);
+
+struct ll_grant {
+    const char *path; /* of a file or of a whole directory; one that is not there grants nothing */
+    int writable;     /* besides being read and executed */
+};
+enum {
+    LL_SCOPE_SOCKETS = 1, /* connect to no abstract unix socket made outside */
+    LL_SCOPE_SIGNALS = 2, /* signal no process outside */
+};
+/* The version of the kernel's Landlock interface, or -1. */
+int ll_landlock_version(void);
+/* Keep the calling thread and its children to what is granted, and within `scopes` as far as the kernel knows them
+ * (Linux 6.12). Without any grant, files are not restricted. Needs no_new_privs, or root. */
+int ll_confine(const struct ll_grant *grants, int count, int scopes, struct ll_fault *fault);
+
 struct ll_process {
     int pid;   /* as the host sees it */
     int pidfd; /* close-on-exec */
@@ -66,6 +97,10 @@ struct ll_spawn_spec {
     int placement_count;
     int cgroup2; /* directory of a cgroup v2 leaf, or -1 */
     unsigned long files; /* RLIMIT_NOFILE */
+    int filter;          /* layers of ll_filter; 0: none */
+    const struct ll_grant *grants; /* for ll_confine; none: files are not restricted */
+    int grant_count;
+    int scopes; /* for ll_confine; 0 and no grants: no Landlock */
 };
 
 /* Start a program inside a nest, unprivileged; the capability that `forks` leaves it is no power over anything outside.
@@ -87,6 +122,8 @@ struct ll_fork_spec {
     const int *placement;
     int placement_count;
     int cgroup2;
+    int filtered; /* the template has a filter: tighten it in the worker */
+    int scopes;   /* of Landlock, for the worker by itself; 0: none */
     const struct ll_range *ranges; /* pages the worker will write to: copied at once, before it faults on each */
     int range_count;
 };
@@ -97,6 +134,7 @@ struct ll_fork_result {
     double clone_us;          /* the fork itself, as the template sees it */
     double place_us;          /* in the child: writing itself into its cgroups */
     double mount_us;          /* in the child: /proc and /tmp */
+    double filter_us;         /* in the child: tightening the filter of system calls, and Landlock */
     double touch_us;          /* in the child: copying the pages of `ranges` */
 };
 

@@ -122,6 +122,10 @@ static int run(const struct ll_spawn_spec *spec, struct ll_fault *fault)
         return ll_fail(fault, "set no_new_privs");
     if (chdir(spec->directory) < 0)
         return ll_fail(fault, "enter %s", spec->directory);
+    if ((spec->grant_count || spec->scopes) && ll_confine(spec->grants, spec->grant_count, spec->scopes, fault) < 0)
+        return -1;
+    if (spec->filter && ll_filter(spec->filter, fault) < 0)
+        return -1;
     execve(spec->path, spec->argv, spec->envp);
     return ll_fail(fault, "execute %s", spec->path);
 }
