@@ -220,11 +220,14 @@ static int settle(const struct ll_fork_spec *spec, int placed, struct ll_fork_re
         return -1;
     done = microseconds();
     result->place_us = done - start;
+    if (spec->network >= 0 && setns(spec->network, CLONE_NEWNET) < 0)
+        return ll_fail(fault, "join the worker's network");
     if (spec->isolated) {
         if (mount_own(spec, fault) < 0 || drop_capabilities(fault) < 0)
             return -1;
         result->mount_us = microseconds() - done;
-    }
+    } else if (ll_adopt_orphans(fault) < 0 || ll_die_with_parent(fault) < 0)
+        return -1;
     start = microseconds();
     if (spec->scopes && ll_confine(NULL, 0, spec->scopes, fault) < 0)
         return -1;

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <linux/mount.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 
 #ifndef MADV_POPULATE_WRITE
@@ -34,6 +35,16 @@ int ll_pidfd_kill(int pidfd, int number, struct ll_fault *fault)
     if (syscall(SYS_pidfd_send_signal, pidfd, number, NULL, 0) < 0 && errno != ESRCH)
         return ll_fail(fault, "send signal %d", number);
     return 0;
+}
+
+int ll_adopt_orphans(struct ll_fault *fault)
+{
+    return prctl(PR_SET_CHILD_SUBREAPER, 1) < 0 ? ll_fail(fault, "become a child subreaper") : 0;
+}
+
+int ll_die_with_parent(struct ll_fault *fault)
+{
+    return prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 ? ll_fail(fault, "ask to die with the host") : 0;
 }
 
 int ll_open_leaf(const char *path, struct ll_fault *fault)

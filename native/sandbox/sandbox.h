@@ -40,8 +40,10 @@ struct ll_nest_spec {
     unsigned first_id; /* host uid and gid of inside id 0 */
     unsigned id_count;
     unsigned user;   /* inside uid and gid of the function's user */
+    int own_user;    /* map nothing but the caller's own user and group, as `user`: that needs no root */
     int keeper_fd;   /* the keeper program */
     int lifeline_fd; /* read end of the lifeline */
+    int own_network; /* a network namespace with nothing but a loopback interface */
 };
 
 /* Layers of the filter of system calls. Both together are for a process that forks no workers. */
@@ -75,17 +77,27 @@ int ll_landlock_version(void);
  * (Linux 6.12). Without any grant, files are not restricted. Needs no_new_privs, or root. */
 int ll_confine(const struct ll_grant *grants, int count, int scopes, struct ll_fault *fault);
 
+enum { LL_TRY_FILTER = 1, LL_TRY_LANDLOCK = 2 };
+/* Whether ll_filter, or ll_confine with grants, can be used here and holds. */
+int ll_try(int what, struct ll_fault *fault);
+
+/* A network namespace with a loopback interface and nothing else, owned by the user namespace of a nest (its keeper's
+ * pidfd); returns its descriptor. */
+int ll_network_create(int nest, struct ll_fault *fault);
+
 struct ll_process {
     int pid;   /* as the host sees it */
     int pidfd; /* close-on-exec */
 };
 
-/* A nest: user, pid, mount and ipc namespaces with the given root, held by a keeper as process 1. Needs root. */
+/* A nest: user, pid, mount and ipc namespaces with the given root, held by a keeper as process 1. Needs root, but for
+ * one of the caller's own user. */
 int ll_nest_create(const struct ll_nest_spec *spec, struct ll_process *keeper, struct ll_fault *fault);
 
 struct ll_spawn_spec {
     int nest;     /* pidfd of the keeper; -1 starts the process in the host's own namespaces */
     unsigned uid; /* inside uid and gid; ignored without a nest */
+    int own_user; /* the nest was made so */
     int forks;    /* keep CAP_SYS_ADMIN over the nest's own namespaces: what forking isolated workers takes */
     const char *path;
     char *const *argv;
@@ -97,6 +109,9 @@ struct ll_spawn_spec {
     int placement_count;
     int cgroup2; /* directory of a cgroup v2 leaf, or -1 */
     unsigned long files; /* RLIMIT_NOFILE */
+    unsigned long data;  /* RLIMIT_DATA, bytes; 0 leaves it as it is */
+    unsigned long file_size; /* RLIMIT_FSIZE, bytes; 0 leaves it as it is */
+    int own_network;     /* the nest has a network namespace: join it */
     int filter;          /* layers of ll_filter; 0: none */
     const struct ll_grant *grants; /* for ll_confine; none: files are not restricted */
     int grant_count;
@@ -116,6 +131,7 @@ struct ll_fork_spec {
     int pid;          /* wanted pid inside its pid namespace (>1); 0: the kernel's choice */
     int keeper_fd;
     int lifeline_fd;
+    int network;   /* a network namespace for the worker, or -1: the template's */
     int tmp_mount; /* a detached mount for /tmp; -1: a tmpfs of the following size */
     unsigned long long tmp_bytes;
     unsigned long long tmp_inodes;
@@ -146,6 +162,12 @@ int ll_fork(const struct ll_fork_spec *spec, struct ll_fork_result *result, stru
 /* waitid(P_PIDFD): 1 and *status with the exit status, or 128 + 256 * signal for a signal; 0 if it still runs. */
 int ll_reap(int pidfd, int *code, int *status, struct ll_fault *fault);
 int ll_pidfd_kill(int pidfd, int signal, struct ll_fault *fault);
+
+/* Make the caller the parent of its descendants' orphans, as process 1 is otherwise (PR_SET_CHILD_SUBREAPER). */
+int ll_adopt_orphans(struct ll_fault *fault);
+
+/* Have the caller killed when the thread that started it ends (PR_SET_PDEATHSIG). */
+int ll_die_with_parent(struct ll_fault *fault);
 
 /* The directory of a cgroup v2 leaf, for CLONE_INTO_CGROUP: a detached copy of its mount, out of which ".." leads
  * nowhere. A descriptor of the directory itself would lead an unprivileged holder up to the host's root. */

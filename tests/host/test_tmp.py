@@ -185,7 +185,7 @@ def test_in_memory_it_counts_as_memory_and_the_host_says_so(tmp_path: Path) -> N
     code = f"open('/tmp/big', 'wb').write(bytes({4 * MIB}) * 40)"
     with serving(tmp_path, RUNS, "--memory", "256", "--timeout", "30", "--tmp-store", "memory") as host:
         assert "tmp: tmpfs" in host.errors.text
-        assert "counts as their memory: it is to be kept in memory" in host.errors.text
+        assert "what is written to it counts as memory: the host was told to" in host.errors.text
         assert host.run(code).verdict == ("error", "Runtime.OutOfMemory")
 
 

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from lamplighter.cli.grouping import GroupedCommand, GroupedOption
+from lamplighter.cli.grouping import GroupedCommand, GroupedOption, limit_names
 from lamplighter.function.limits import (
     CONCURRENCY,
     DEFAULT_ACCOUNT,
     DEFAULT_LISTEN,
     DEFAULT_REGION,
     DEFAULT_TMP_STORE,
+    ENFORCED,
     ENVIRONMENT_BYTES_MAX,
     EPHEMERAL_STORAGE_MB,
     IDLE_TIMEOUT_S,
@@ -23,6 +24,7 @@ from lamplighter.function.limits import (
     LOG_FORMATS,
     LOG_LEVELS,
     MEMORY_MB,
+    NETWORKS,
     PARKED,
     QUEUE,
     REPORTS,
@@ -51,10 +53,11 @@ lamplighter.toml has one table a function; its fields, and those of [host]:
   environment = { TABLE = "orders" }
   layers = ["layers/pillow"]        # warm_up, parked, concurrency, queue, ...
 
-Exit status: 0 after an orderly stop, 2 for a configuration that cannot be served.
+Exit status: 0 after an orderly stop, 1 where the host cannot start (what it needs or was told to require is not there;
+lamplighter doctor shows what is), 2 for a configuration that cannot be served.
 """
 
-_HOST_OPTIONS = {"listen", "report", "region", "account", "tmp_store"}
+_HOST_OPTIONS = {"listen", "report", "region", "account", "tmp_store", "require", "allow_unisolated"}
 """Options that are the host's, not a function's: beside ``--config`` they take the place of what its file says."""
 
 
@@ -114,6 +117,14 @@ def _whole(
 @_whole("Limits", "--memory", MEMORY_MB, "Memory; CPU comes with it, one vCPU per 1,769 MB.")
 @_whole("Limits", "--timeout", TIMEOUT_S, "Longest invocation.")
 @_whole("Limits", "--ephemeral-storage", EPHEMERAL_STORAGE_MB, "Size of /tmp.")
+@_option(
+    "Limits",
+    "--network",
+    type=click.Choice(NETWORKS),
+    default="host",
+    show_default=True,
+    help="The host's network, or for each environment a loopback interface of its own and nothing else.",
+)
 @_whole("Environments", "--concurrency", CONCURRENCY, "Execution environments at most.")
 @_whole("Environments", "--parked", PARKED, "Environments kept ready and never invoked; no more than --concurrency.")
 @_whole("Environments", "--queue", QUEUE, "Invocations that may wait when all environments are busy; 0 answers 429.")
@@ -152,6 +163,22 @@ def _whole(
 )
 @_option("Host", "--region", default=DEFAULT_REGION, show_default=True, metavar="R", help="AWS region to appear in.")
 @_option("Host", "--account", default=DEFAULT_ACCOUNT, show_default=True, metavar="ID", help="AWS account, 12 digits.")
+@_option(
+    "Host",
+    "--require",
+    default="",
+    callback=limit_names,
+    metavar="LIMIT,...",
+    help=f"Do not start where one of these is only watched or not held: {', '.join(ENFORCED)}. "
+    "lamplighter doctor shows what holds each here.",
+)
+@_option(
+    "Host",
+    "--allow-unisolated",
+    is_flag=True,
+    help="As root, serve even where functions cannot be isolated, as in a plain container: their code then is root "
+    "there, and its limits are only watched.",
+)
 @_option(
     "Logs",
     "--log-format",
@@ -247,6 +274,7 @@ def _from_options(handler: str, options: dict[str, Any]) -> HostConfig:
         idle_timeout_s=options["idle_timeout"],
         fresh_per_invocation=options["fresh_per_invocation"],
         warm_up=options["warm_up"],
+        network=options["network"],
         log_format=options["log_format"],
         log_level=options["log_level"] or "",
         pass_credentials=options["pass_credentials"],

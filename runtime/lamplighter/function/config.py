@@ -25,6 +25,7 @@ from lamplighter.function.limits import (
     DEFAULT_NAME,
     DEFAULT_REGION,
     DEFAULT_TMP_STORE,
+    ENFORCED,
     EPHEMERAL_STORAGE_MB,
     HANDLER_PATTERN,
     IDLE_TIMEOUT_S,
@@ -33,6 +34,7 @@ from lamplighter.function.limits import (
     LOG_LEVELS,
     MEMORY_MB,
     NAME_PATTERN,
+    NETWORKS,
     PARKED,
     PORT,
     QUEUE,
@@ -56,6 +58,7 @@ __all__ = [
 ]
 
 LogFormat = Literal["text", "json"]
+Network = Literal["host", "none"]
 Report = Literal["lambda", "full"]
 
 _NAME_ALLOWED = "1 to 64 letters, digits, hyphens and underscores"
@@ -99,6 +102,8 @@ class FunctionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """How the function's log records are written."""
     log_level: str = ""
     """Least severe level logged, TRACE to FATAL; empty leaves Lambda's default."""
+    network: Network = "host"
+    """``host``: the host's. ``none``: a loopback interface of each environment's own, and nothing else."""
     pass_credentials: bool = False
     """Give the function the AWS credentials found in the host's own environment variables. Otherwise it has none."""
 
@@ -121,10 +126,15 @@ class HostConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """How the host's own lines are written."""
     tmp_store: str = DEFAULT_TMP_STORE
     """The directory, absolute, on whose file system the functions' /tmp lie; ``memory`` for a tmpfs each."""
+    require: tuple[str, ...] = ()
+    """Limits (of :data:`lamplighter.function.limits.ENFORCED`) that must be held exactly; otherwise the host does not
+    start."""
+    allow_unisolated: bool = False
+    """Let root serve where functions cannot be isolated: their code then is root, as the host is."""
 
 
 FUNCTION_FIELDS = FunctionConfig.__struct_fields__
-HOST_FIELDS = ("listen", "report", "region", "account", "log_format", "tmp_store")
+HOST_FIELDS = ("listen", "report", "region", "account", "log_format", "tmp_store", "require", "allow_unisolated")
 
 
 def function_config(directory: str | os.PathLike[str] = ".", /, **fields: object) -> FunctionConfig:
@@ -252,6 +262,7 @@ def _function(where: str, given: Mapping[str, object], directory: str, violation
         warm_up=fields.event_files("warm_up"),
         log_format=cast("LogFormat", fields.choice("log_format", LOG_FORMATS, "text")),
         log_level=fields.choice("log_level", ("", *LOG_LEVELS), ""),
+        network=cast("Network", fields.choice("network", NETWORKS, "host")),
         pass_credentials=_credentials(fields),
     )
     violations += fields.violations
@@ -292,6 +303,8 @@ def _host(
         account=fields.text("account", ACCOUNT_PATTERN, "a string of 12 digits", DEFAULT_ACCOUNT),
         log_format=cast("LogFormat", fields.choice("log_format", LOG_FORMATS, "text")),
         tmp_store=_tmp_store(fields, given),
+        require=fields.words("require", ENFORCED),
+        allow_unisolated=fields.flag("allow_unisolated"),
     )
     violations += fields.violations
     return config

@@ -92,11 +92,28 @@ TMP_IN_MEMORY: Final = "memory"
 DEFAULT_ACCOUNT: Final = "123456789012"
 """The account AWS's documentation uses in its examples."""
 
+NETWORKS: Final = ("host", "none")
 LOG_FORMATS: Final = ("text", "json")
 LOG_LEVELS: Final = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL")
 """Lambda's application log levels (``LoggingConfig`` of the API reference), least severe first."""
 REPORTS: Final = ("lambda", "full")
 """``lambda``: the REPORT line as the service writes it. ``full``: also this host's stage timers and enforcement."""
+ENFORCED: Final = (
+    "memory",
+    "cpu",
+    "processes",
+    "files",
+    "timeout",
+    "tmp",
+    "pid",
+    "mount",
+    "ipc",
+    "network",
+    "uid",
+    "seccomp",
+    "landlock",
+)
+"""What a host tells the enforcement of, and may be told to require."""
 
 RESERVED_KEYS: Final = frozenset(
     {

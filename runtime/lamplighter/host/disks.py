@@ -13,14 +13,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from lamplighter.function.limits import TMP_IN_MEMORY
 from lamplighter.sandbox import disk, root
 from lamplighter.sandbox.disk import Disk, Image
 
@@ -49,7 +47,9 @@ class Disks:
     Where :attr:`obstacle` is not empty there are no disks, and it says why.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, store: str, sizes: Iterable[int], directory: Path) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, store: str, sizes: Iterable[int], directory: Path, *, wanted: bool
+    ) -> None:
         self._loop = loop
         self._store = store
         self._record = directory / RECORD
@@ -60,14 +60,10 @@ class Disks:
         """Made, and on the way to the event loop."""
         self._closed = False
         self._executor: ThreadPoolExecutor | None = None
-        self.obstacle = self._prepare(sizes)
+        self.obstacle = self._prepare(sizes) if wanted else "none are wanted"
 
     def _prepare(self, sizes: Iterable[int]) -> str:
         """Make the image of each size and one disk of it, so that what can be had is known, not guessed."""
-        if self._store == TMP_IN_MEMORY:
-            return "it is to be kept in memory (--tmp-store memory)"
-        if os.geteuid() != 0:
-            return "mounting a disk needs root"
         try:
             for size in sizes:
                 if size not in self._sizes:
@@ -77,7 +73,7 @@ class Disks:
                 self._sizes[size].wanted += READY
         except OSError as fault:
             self.close()
-            return str(fault)
+            return fault.strerror or str(fault)
         # Two: one disk that takes its time to go does not keep another from being made.
         self._executor = ThreadPoolExecutor(max_workers=2, thread_name_prefix="disks")
         return ""

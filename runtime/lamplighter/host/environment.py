@@ -30,6 +30,7 @@ from lamplighter.sandbox.cgroups import Leaf
 from lamplighter.sandbox.disk import Disk
 from lamplighter.sandbox.native import Exit, Process, SandboxFault
 from lamplighter.sandbox.nest import Nest
+from lamplighter.sandbox.processes import kill_below, pid_of
 from lamplighter.worker import channel
 from lamplighter.worker.channel import ProtocolFault, Reply
 
@@ -101,6 +102,13 @@ class Environment:
         """A nest of its own, where it was not forked from a template."""
         self.disk: Disk | None = None
         """What is mounted on its /tmp, where that is neither a tmpfs nor its nest's."""
+        self.tmp = ""
+        """Its directory in the place of a /tmp of its own, where nothing can be mounted."""
+        self.tmp_used = 0
+        self.watched_peak = 0
+        """Most memory that a watchdog has seen it use, bytes."""
+        self._overstepped = False
+        """Whether a watchdog ended it for its memory."""
         self._timeout = float(pool.config.timeout_s)
         self._sock = sock
         self._log_fd = log_fd
@@ -124,6 +132,8 @@ class Environment:
         self._process = process
         self._keeper = keeper
         self.pool.host.children.add(process.pid)
+        if not self.generation.isolated:
+            self.tmp = self.generation.tmp_of(process.pid)
         self.stages.update(stages)
         self._loop.add_reader(process.pidfd, self._on_exit)
         if self.state is State.ENDED:
@@ -142,6 +152,30 @@ class Environment:
                 self.pool.launch_failed(faults.sandbox_failure("", reason))
         finally:
             self.pool.gone(self)
+
+    @property
+    def running(self) -> bool:
+        """Whether it runs anything, as far as the host has asked for it."""
+        return self.state in (State.STARTING, State.BUSY)
+
+    @property
+    def pids(self) -> list[int]:
+        """The worker and its keeper, whose descendants are all that the environment started; empty without a worker."""
+        if self._process is None or self._process.pidfd < 0:
+            return []
+        keeper = self.nest.keeper if self.nest is not None else self._keeper
+        known = [self._process.pid]
+        if keeper is not None and (pid := keeper.pid or pid_of(keeper.pidfd)) > 0:
+            known.append(pid)
+        return known
+
+    def overstepped(self, reason: str, *, out_of_memory: bool = False) -> None:
+        """A watchdog has found it beyond a limit."""
+        if out_of_memory:
+            self._overstepped = True
+            self._kill()  # its death answers, as one by the kernel does
+        else:
+            self._on_protocol_fault(f"beyond its limits, {reason}")
 
     def limit_start(self, seconds: float) -> None:
         """Bound the time from here to ready, or to whatever else is to come."""
@@ -335,7 +369,8 @@ class Environment:
         self._drain_log()
         memory_mb = self.pool.config.memory_mb
         try:
-            used = min(memory_mb, -(-(self.generation.resident + self.leaf.peak()) // _MIB))
+            peak = max(self.generation.resident + self.leaf.peak(), self.watched_peak)
+            used = min(memory_mb, -(-peak // _MIB))
             full = self._full() if self.pool.host.full_report else None
         except OSError:  # the answer is worth more than what is said about it
             used, full = 0, None
@@ -390,7 +425,9 @@ class Environment:
             facts["CPU Time"] = f"{(now[0] - before[0]) * 1e3:.2f} ms"
             facts["Throttled"] = f"{(now[1] - before[1]) * 1e3:.2f} ms"
             facts["Page Faults"] = now[2] - before[2]
-        if self._process is not None and self.generation.isolated:
+        if self.tmp:
+            facts["Tmp Used"] = f"{self.tmp_used / _MIB:.1f} MB"
+        elif self._process is not None and self.generation.isolated:
             with contextlib.suppress(OSError):
                 space = os.statvfs(f"/proc/{self._process.pid}/root/tmp")
                 facts["Tmp Used"] = f"{(space.f_blocks - space.f_bfree) * space.f_frsize / _MIB:.1f} MB"
@@ -439,6 +476,8 @@ class Environment:
         self._kill()
 
     def _kill(self) -> None:
+        if not self.generation.isolated and (pids := self.pids):
+            kill_below(pids)
         keeper = self.nest.keeper if self.nest is not None else self._keeper
         for process in (keeper, self._process):
             if process is not None:
@@ -479,7 +518,7 @@ class Environment:
             self.pool.gone(self)
 
     def _death(self, request_id: str, exit_: Exit) -> Fault:
-        out_of_memory = exit_.signal == 9 and self.leaf.oom_kills() > 0
+        out_of_memory = exit_.signal == 9 and (self._overstepped or self.leaf.oom_kills() > 0)
         return faults.exited(request_id, exit_, out_of_memory=out_of_memory)
 
     def _release(self) -> None:
@@ -495,6 +534,8 @@ class Environment:
         if self._process is not None:
             self.pool.host.children.discard(self._process.pid)
             self._process.close()
+        if self.tmp:
+            self.pool.host.expect_strays()
         if self._keeper is not None:
             self._keeper.close()
         self.generation.take_back(self)

@@ -12,6 +12,7 @@ import enum
 import errno
 import os
 import secrets
+import shutil
 import socket
 import time
 from collections import deque
@@ -24,6 +25,7 @@ from lamplighter.function.environment import log_stream_name
 from lamplighter.host import faults
 from lamplighter.host.environment import Environment, timings
 from lamplighter.host.faults import Fault
+from lamplighter.host.networks import Networks
 from lamplighter.host.report import InvocationLog
 from lamplighter.host.spawning import make_nest, spawn
 from lamplighter.host.working_set import WorkingSet
@@ -32,7 +34,7 @@ from lamplighter.sandbox.cgroups import MIB, Leaf, LeafPool, Limits
 from lamplighter.sandbox.disk import Disk
 from lamplighter.sandbox.native import Process, SandboxFault
 from lamplighter.sandbox.nest import FIRST_ID, ID_COUNT, Nest
-from lamplighter.sandbox.processes import child_of_ours, resident, runs_as
+from lamplighter.sandbox.processes import child_of_ours, kill_below, resident, runs_as
 from lamplighter.template.server import LEARNED, MESSAGE_LIMIT, REQUEST
 
 if TYPE_CHECKING:
@@ -93,6 +95,7 @@ class Generation:
         self._log = InvocationLog(pool.host.output, pool.config.name, "init", pool.host.config.log_format)
         self._launches: deque[tuple[Environment, socket.socket, int]] = deque()
         self._awaiting_disks = 0
+        self._networks: Networks | None = None
         self._next_pid = _FIRST_PID + secrets.randbelow(_PIDS)
         self.working_set = WorkingSet()
         self._timer: asyncio.TimerHandle | None = None
@@ -101,6 +104,27 @@ class Generation:
         self._spawning = 0
         self._deaf = False
         self._refusals = 0
+        self._overstepped = False
+
+    @property
+    def launching(self) -> bool:
+        """Whether processes may exist that the host has not been told of yet."""
+        return bool(self._launches or self._spawning)
+
+    @property
+    def template_pid(self) -> int:
+        return self._process.pid if self._process is not None else 0
+
+    def tmp_of(self, pid: int) -> str:
+        """The directory that an environment has in the place of a /tmp, where nothing can be mounted."""
+        return f"{self.pool.host.workspace.tmp()}/{pid}"
+
+    def overstepped(self) -> None:
+        """A watchdog has found the template beyond its memory."""
+        self._overstepped = True
+        if self._process is not None:
+            kill_below([self._process.pid])
+            self._process.kill()
 
     @property
     def takes_requests(self) -> bool:
@@ -118,7 +142,10 @@ class Generation:
 
     @property
     def enforcement(self) -> str:
-        return ",".join(f"{limit}={how}" for limit, how in self.pool.host.enforcement.items())
+        held = self.pool.host.enforcement
+        if self.pool.config.network == "host":
+            held = {**held, "network": "none"}  # could be held, and is not to be
+        return ",".join(f"{limit}={how}" for limit, how in held.items())
 
     # --- building ---------------------------------------------------------------------------------------------------
 
@@ -150,8 +177,11 @@ class Generation:
 
     @property
     def _owner(self) -> int:
-        """The host uid of this generation's processes."""
-        return FIRST_ID + self._slot * ID_COUNT + root.USER if self.isolated else -1
+        """The host uid of this generation's processes; -1 where it is not checked."""
+        nests = self.pool.host.survey.nests
+        if nests == "none":
+            return -1
+        return FIRST_ID + self._slot * ID_COUNT + root.USER if nests == "root" else os.geteuid()
 
     def _on_template_started(self, future: asyncio.Future[tuple[Process, socket.socket, int]]) -> None:
         self._spawning -= 1
@@ -215,6 +245,8 @@ class Generation:
             memory = max(LEAST_MEMORY, memory - self.resident)
         self._leaves = LeafPool(self.pool.host.hierarchy, self._group, Limits(memory=memory), self._owner)
         self._leaves.tend(READY_LEAVES)
+        if self._nest is not None and self._nest.own_network and self.forks:
+            self._networks = Networks(self._loop, self.pool.host.executor, self._nest)
         self._tend_later()
         self.pool.built(self)
 
@@ -284,6 +316,7 @@ class Generation:
     ) -> None:
         """All that a launch takes is there, or the fault that one thing of it could not be made."""
         assert self._control is not None
+        network = -1
         self._next_pid = _FIRST_PID + (self._next_pid - _FIRST_PID + 1) % _PIDS
         try:
             if isinstance(disk, OSError):
@@ -292,7 +325,10 @@ class Generation:
             with environment.leaf.entrance() as entrance:
                 fds = [theirs.fileno(), log_write]
                 fds += [disk.mount] if disk is not None else []
-                fds += [entrance.directory] if entrance.directory >= 0 else []
+                if self._networks is not None:
+                    network = self._networks.take()
+                    fds.append(network)
+                fds += [entrance.directory] if self.pool.host.births else []
                 message = REQUEST.pack(self._next_pid, self.working_set.copy_ahead(environment)) + stream.encode()
                 socket.send_fds(self._control, [message], [*fds, *entrance.writable])
         except OSError as fault:
@@ -303,6 +339,9 @@ class Generation:
             self._launches.append((environment, theirs, log_write))
             environment.limit_start(self.pool.restore_limit_s)
             return
+        finally:
+            if network >= 0:
+                os.close(network)
         theirs.close()
         os.close(log_write)
 
@@ -426,6 +465,8 @@ class Generation:
             self._leaves.give_back(environment.leaf)
         if environment.disk is not None:
             self.pool.host.disks.give_back(environment.disk)
+        if environment.tmp:
+            self._loop.run_in_executor(self.pool.host.executor, shutil.rmtree, environment.tmp, True)
         self.environments.discard(environment)
         self.working_set.forget(environment)
         self._tend_later()
@@ -495,7 +536,7 @@ class Generation:
             os.close(log_write)
             environment.stillborn("")
         if self.stage is Stage.BUILDING:
-            out_of_memory = exit_.signal == 9 and self._leaf.oom_kills() > 0
+            out_of_memory = exit_.signal == 9 and (self._overstepped or self._leaf.oom_kills() > 0)
             fault = faults.exited("", exit_, out_of_memory=out_of_memory)
             self._fail(fault, f"the template ended during init: {exit_}")
         elif self.stage is Stage.FROZEN:
@@ -528,6 +569,8 @@ class Generation:
         if self.environments or self._spawning or self._process is not None or self._ending:
             return
         self._ending = True
+        if self._networks is not None:
+            self._networks.close()
         if self._tending is not None:
             self._tending.cancel()
         if self._control is not None:

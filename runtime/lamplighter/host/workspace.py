@@ -58,6 +58,12 @@ class Workspace:
         path.mkdir(exist_ok=True)
         return str(path)
 
+    def tmp(self) -> str:
+        """The directory of those that environments have in the place of a /tmp, where nothing can be mounted."""
+        path = self.path / "tmp"
+        path.mkdir(mode=0o700, exist_ok=True)
+        return str(path)
+
     def close(self) -> None:
         for fd in self._slots.values():
             os.close(fd)

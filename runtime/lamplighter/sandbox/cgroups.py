@@ -16,6 +16,7 @@ import contextlib
 import errno
 import os
 import signal
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -457,6 +458,15 @@ def own_cgroups() -> dict[str, str]:
     ``{"unified": path}`` on version 2 with the three controllers; some of ``memory``, ``cpu``, ``pids`` on version 1;
     empty where nothing is writable.
     """
+    found = _own_paths()
+    if "unified" in found and not set(_read_or(f"{found['unified']}/cgroup.controllers").split()) >= _CONTROLLERS:
+        del found["unified"]
+    found = {kind: base for kind, base in found.items() if not _unwritable(base)}
+    return {"unified": found["unified"]} if "unified" in found else found
+
+
+def _own_paths() -> dict[str, str]:
+    """Where this process's own cgroups are seen: ``unified``, and those controllers of version 1 that we use."""
     mounts: dict[str, tuple[str, str]] = {}
     unified: tuple[str, str] | None = None
     for line in _read("/proc/self/mountinfo").splitlines():
@@ -472,15 +482,69 @@ def own_cgroups() -> dict[str, str]:
         _, controllers, path = line.split(":", 2)
         if not controllers and unified:
             base = _inside(unified, path)
-            if base and {"memory", "cpu", "pids"} <= set(_read_or(f"{base}/cgroup.controllers").split()):
+            if base:
                 found["unified"] = base
         for controller in controllers.split(","):
             if controller in ("memory", "cpu", "pids") and controller in mounts:
                 base = _inside(mounts[controller], path)
                 if base:
                     found[controller] = base
-    found = {kind: base for kind, base in found.items() if os.access(base, os.W_OK)}
-    return {"unified": found["unified"]} if "unified" in found else found
+    return found
+
+
+class Absence(NamedTuple):
+    """Why no leaf can be made, and what would help."""
+
+    why: str
+    remedy: str
+
+
+def absence(controller: str) -> Absence:
+    """Why this process can limit nothing by ``controller`` (``memory``, ``cpu`` or ``pids``)."""
+    mounted = [line.split(" - ")[1].split(" ", 2) for line in _read("/proc/self/mountinfo").splitlines()]
+    unified = any(kind == "cgroup2" for kind, *_ in mounted)
+    divided = any(kind == "cgroup" and controller in options.split(",") for kind, _, options in mounted)
+    if not unified and not divided:
+        remedy = "mount -t cgroup2 cgroup2 /sys/fs/cgroup" if os.geteuid() == 0 else "run the host where one is"
+        return Absence("no cgroup file system is mounted", remedy)
+    for kind, path in _own_paths().items():
+        if kind not in (controller, "unified"):
+            continue
+        if kind == "unified" and controller not in (has := _read_or(f"{path}/cgroup.controllers").split()):
+            if divided:
+                continue  # a hybrid: version 1 has it
+            return Absence(
+                f"the cgroup {path} has no {controller} controller, only {' '.join(has) or 'none'}",
+                f"a drop-in for user@.service with Delegate=cpu memory pids; or: echo +{controller} > "
+                f"{os.path.dirname(path)}/cgroup.subtree_control",
+            )
+        problem = _unwritable(path)
+        if problem:
+            return Absence(
+                f"the cgroup {path} cannot be written: {os.strerror(problem)}",
+                _remedy(problem, kind == "unified" or not divided),
+            )
+    why = f"this process's own cgroup with the {controller} controller is not to be seen here"
+    return Absence(why, "docker run --cgroupns=host, or run the host outside of the container")
+
+
+def _remedy(problem: int, unified: bool) -> str:
+    if problem == errno.EROFS:
+        return "docker run --privileged --cgroupns=private, or run the host outside of the container"
+    if unified:
+        return "systemd-run --user --scope -p Delegate=yes lamplighter serve ..., or run the host as root"
+    return "run the host as root, or have root make a cgroup in each hierarchy, chown it, and start the host in them"
+
+
+def _unwritable(path: str) -> int:
+    """What making a cgroup under ``path`` meets, an errno; 0 if one can be made."""
+    trial = f"{path}/trial-of-lamplighter-{os.getpid()}-{threading.get_native_id()}"
+    try:
+        os.mkdir(trial)
+    except OSError as fault:
+        return fault.errno or errno.EIO
+    os.rmdir(trial)
+    return 0
 
 
 def _inside(mount: tuple[str, str], path: str) -> str:

@@ -34,6 +34,13 @@ def open_leaf(path: str) -> int:
     return fd
 
 
+def adopt_orphans() -> None:
+    """Make this process the parent of its descendants' orphans. Raises :class:`SandboxFault`."""
+    record = fault()
+    if lib.ll_adopt_orphans(record) < 0:
+        raise raised(record)
+
+
 class Process:
     """A process held by its pidfd, so that its pid can never be mistaken for a later one's.
 

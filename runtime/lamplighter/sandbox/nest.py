@@ -7,8 +7,11 @@ Guarantees:
 3. All that runs inside ends when the nest is ended, and within milliseconds of the host's own end, however that came.
 4. Ending it leaves no process and no mount, its disk included.
 
-Where the host is not root there are no nests: :class:`Nest` is then a null object whose processes run, unisolated, in
-the host's own namespaces, and :attr:`Nest.isolated` is false.
+There are two kinds. Root builds one with a range of ids of its own. Anybody else may build one in a user namespace that
+maps nothing but the builder's own user and group: guarantee 1 is then that code inside has no privilege, but for files
+and signals it is the host's own user, whom only guarantee 2 keeps it away from. Where neither can be built,
+:class:`Nest` is a null object whose processes run, unisolated, in the host's own namespaces, and
+:attr:`Nest.isolated` is false.
 """
 
 from __future__ import annotations
@@ -19,10 +22,12 @@ import importlib.resources
 import os
 import time
 from collections.abc import Collection, Mapping, Sequence
+from typing import Literal
 
 from lamplighter._sandbox import ffi, lib
 from lamplighter.sandbox import root, strays
 from lamplighter.sandbox.cgroups import Leaf
+from lamplighter.sandbox.confine import Confinement
 from lamplighter.sandbox.disk import Disk
 from lamplighter.sandbox.native import Process, SandboxFault, fault, raised
 
@@ -34,6 +39,10 @@ FILES_LIMIT = 1_024
 """Open descriptors of one process, as Lambda's quota says."""
 
 
+Kind = Literal["root", "user", "none"]
+"""Nests with ids of their own; nests that are the host's own user; no nests."""
+
+
 def keeper_program() -> int:
     """A descriptor of the keeper program, close-on-exec."""
     path = importlib.resources.files("lamplighter") / "_keeper"
@@ -43,8 +52,19 @@ def keeper_program() -> int:
 class Nest:
     """One nest. :meth:`end` kills everything in it; the object is then spent."""
 
-    def __init__(self, keeper: Process | None, program: int, lifeline: int, disk: Disk | None = None) -> None:
+    def __init__(
+        self,
+        keeper: Process | None,
+        program: int,
+        lifeline: int,
+        kind: Kind = "none",
+        disk: Disk | None = None,
+        *,
+        own_network: bool = False,
+    ) -> None:
         self.keeper = keeper
+        self.kind = kind
+        self.own_network = own_network
         self._disk = disk
         self.program = program
         """Descriptor of the keeper program, for the template, which starts one keeper for each worker."""
@@ -66,24 +86,36 @@ class Nest:
         tmp_bytes: int,
         program: int,
         lifeline: int,
+        kind: Kind = "root",
         disk: Disk | None = None,
+        own_network: bool = False,
     ) -> Nest:
-        """Build a nest; needs root. ``slot`` picks its uid range; ``staging`` is an empty directory of the host.
+        """Build a nest. ``slot`` picks the uid range of one that is root's; ``staging`` is an empty directory.
 
         ``disk`` is mounted on /tmp, and the nest's from here on, whatever comes of it; without one /tmp is a tmpfs of
-        ``tmp_bytes``. Blocks for a few milliseconds. Raises :class:`SandboxFault`.
+        ``tmp_bytes``. With ``own_network`` there is a loopback interface inside and nothing else. Blocks for a few
+        milliseconds. Raises :class:`SandboxFault`.
         """
         try:
             plan = root.steps(code, layers, tmp_bytes=tmp_bytes, tmp_mount=disk.mount if disk else -1)
-            keeper = cls._build(plan, staging, slot, program, lifeline)
+            keeper = cls._build(plan, staging, slot, program, lifeline, kind, own_network=own_network)
         except BaseException:
             if disk is not None:
                 disk.close()
             raise
-        return cls(keeper, program, lifeline, disk)
+        return cls(keeper, program, lifeline, kind, disk, own_network=own_network)
 
     @staticmethod
-    def _build(plan: Sequence[root.Step], staging: str, slot: int, program: int, lifeline: int) -> Process:
+    def _build(
+        plan: Sequence[root.Step],
+        staging: str,
+        slot: int,
+        program: int,
+        lifeline: int,
+        kind: Kind,
+        *,
+        own_network: bool,
+    ) -> Process:
         alive = [
             (ffi.new("char[]", os.fsencode(step.source)), ffi.new("char[]", os.fsencode(step.target))) for step in plan
         ]
@@ -100,6 +132,8 @@ class Nest:
                 "first_id": FIRST_ID + slot * ID_COUNT,
                 "id_count": ID_COUNT,
                 "user": root.USER,
+                "own_user": kind == "user",
+                "own_network": own_network,
                 "keeper_fd": program,
                 "lifeline_fd": lifeline,
             },
@@ -115,8 +149,24 @@ class Nest:
         return cls(None, program, lifeline)
 
     @classmethod
-    def obstacle(cls, *, staging: str, slot: int, program: int, lifeline: int) -> str:
-        """Why this process cannot build nests, found by building one; empty if it can."""
+    def best(cls, *, staging: str, slot: int, program: int, lifeline: int) -> tuple[Kind, str]:
+        """The best kind of nest that this process can build, and what stands in the way of any: one is built."""
+        kind: Kind = "root" if os.geteuid() == 0 else "user"
+        obstacle = cls.obstacle(staging=staging, slot=slot, program=program, lifeline=lifeline, kind=kind)
+        return ("none", obstacle) if obstacle else (kind, "")
+
+    @classmethod
+    def obstacle(
+        cls,
+        *,
+        staging: str,
+        slot: int,
+        program: int,
+        lifeline: int,
+        kind: Kind = "root",
+        own_network: bool = False,
+    ) -> str:
+        """Why this process cannot build nests of a kind, found by building one; empty if it can."""
         hidden = root.obstacle()
         if hidden:
             return hidden
@@ -129,10 +179,18 @@ class Nest:
                 tmp_bytes=1_048_576,
                 program=program,
                 lifeline=lifeline,
+                kind=kind,
+                own_network=own_network,
             )
         except OSError as problem:
-            return str(problem)
-        nest.end()
+            return problem.strerror or str(problem)
+        try:
+            if own_network:
+                os.close(nest.network())
+        except OSError as problem:
+            return problem.strerror or str(problem)
+        finally:
+            nest.end()
         return ""
 
     def spawn(
@@ -144,10 +202,14 @@ class Nest:
         leaf: Leaf,
         *,
         forks: bool,
+        data: int = 0,
+        file_size: int = 0,
+        confinement: Confinement | None = None,
     ) -> Process:
         """Start ``argv`` inside, in ``leaf``, with ``fds`` as its descriptors 0, 1, 2, … and no others.
 
-        ``forks``: it is a template, and keeps the one capability that forking isolated workers takes.
+        ``forks``: it is a template, and keeps the one capability that forking isolated workers takes. ``data`` and
+        ``file_size`` are its ``RLIMIT_DATA`` and ``RLIMIT_FSIZE``, bytes; 0 sets none. ``confinement`` is laid on it.
 
         Returns once the program has been executed. The process is a child of ours. Raises :class:`SandboxFault`.
         """
@@ -157,6 +219,11 @@ class Nest:
         variable_array = ffi.new("char *[]", [*variables, ffi.NULL])
         place = ffi.new("char[]", os.fsencode(directory))
         descriptors = ffi.new("int[]", list(fds))
+        laid = confinement or Confinement()
+        paths = [ffi.new("char[]", os.fsencode(grant.path)) for grant in laid.grants]
+        grants = ffi.new("struct ll_grant[]", len(paths))
+        for record, path, grant in zip(grants, paths, laid.grants, strict=True):
+            record.path, record.writable = path, grant.writable
         with leaf.entrance() as entrance:
             placement = ffi.new("int[]", entrance.writable)
             spec = ffi.new(
@@ -164,6 +231,7 @@ class Nest:
                 {
                     "nest": self.keeper.pidfd if self.keeper else -1,
                     "uid": root.USER,
+                    "own_user": self.kind == "user",
                     "forks": forks,
                     "path": arguments[0],
                     "argv": argument_array,
@@ -175,12 +243,28 @@ class Nest:
                     "placement_count": len(entrance.writable),
                     "cgroup2": entrance.directory,
                     "files": FILES_LIMIT,
+                    "data": data,
+                    "file_size": file_size,
+                    "own_network": self.own_network,
+                    "filter": laid.layers(forks=forks),
+                    "grants": grants,
+                    "grant_count": len(paths),
+                    "scopes": laid.scopes,
                 },
             )
             record, process = fault(), ffi.new("struct ll_process *")
             if lib.ll_spawn(spec, process, record) < 0:
                 raise raised(record)
         return Process(process.pid, process.pidfd)
+
+    def network(self) -> int:
+        """A descriptor of a further network like the nest's own, for one worker. Raises :class:`SandboxFault`."""
+        assert self.keeper is not None
+        record = fault()
+        fd = int(lib.ll_network_create(self.keeper.pidfd, record))
+        if fd < 0:
+            raise raised(record)
+        return fd
 
     def end(self, known: Collection[int] = (), wait_s: float = 5.0) -> None:
         """Kill everything inside and reap the keeper; returns when it is gone.

@@ -113,6 +113,16 @@ def python_command(statements: str, *, isolated: bool = True) -> list[str]:
     return [interpreter() if isolated else sys.executable, "-u", "-c", statements]
 
 
+def system_paths() -> list[str]:
+    """What of the host's own system every function may read."""
+    return [*_SYSTEM, *(f"/etc/{name}" for name in _ETC)]
+
+
+def device_paths() -> list[str]:
+    """The devices that every function may use."""
+    return [f"/dev/{name}" for name in _DEVICES]
+
+
 def obstacle() -> str:
     """Why no sandbox can show this Python; empty if one can."""
     base = os.path.realpath(sys.base_prefix)
