@@ -108,6 +108,8 @@ class Environment:
         self.watched_peak = 0
         """Most memory that a watchdog has seen it use, bytes."""
         self._overstepped = False
+        self._dead = False
+        """Whether its worker has been reaped: its pid may be another's."""
         """Whether a watchdog ended it for its memory."""
         self._timeout = float(pool.config.timeout_s)
         self._sock = sock
@@ -161,7 +163,7 @@ class Environment:
     @property
     def pids(self) -> list[int]:
         """The worker and its keeper, whose descendants are all that the environment started; empty without a worker."""
-        if self._process is None or self._process.pidfd < 0:
+        if self._process is None or self._dead:
             return []
         keeper = self.nest.keeper if self.nest is not None else self._keeper
         known = [self._process.pid]
@@ -496,6 +498,7 @@ class Environment:
         exit_ = process.reap()
         if exit_ is None:
             return
+        self._dead = True
         self._loop.remove_reader(process.pidfd)
         invocation = self._invocation
         starting = self.state is State.STARTING

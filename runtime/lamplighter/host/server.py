@@ -152,7 +152,7 @@ class Host:
         self.log.line(f"enforcement: {held}", level="WARN" if "none" in self.enforcement.values() else "INFO")
         for row in self.survey.rows:
             if row.held_by == "tmpfs":
-                self.log.line(f"/tmp is in memory: {row.why_not_better}", level="WARN")
+                self.log.line(f"{row.limit} by {row.held_by}: {row.why_not_better}", level="WARN")
         self._reap_strays()
         for pool in self.pools.values():
             pool.open()

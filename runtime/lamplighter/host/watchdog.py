@@ -2,9 +2,9 @@
 
 A watchdog is no limit. It sees that one was passed after it was, and then ends the environment, where the kernel would
 have refused the one step too many. What it promises: an environment that stays beyond its memory, its processes or its
-/tmp is ended within a few looks, its caller told why, and looking takes about a tenth of the host's time at most, however
-many environments there are. What it cannot see is something that comes and goes between two looks. The hard stops beside it
-(``RLIMIT_DATA``, ``RLIMIT_FSIZE``) are there for what outruns it.
+/tmp is ended within a few looks, its caller told why, and looking takes about a tenth of the host's time at most,
+however many environments there are. What it cannot see is what comes and goes between two looks. The hard stops beside
+it (``RLIMIT_DATA``, ``RLIMIT_FSIZE``) are there for what outruns it.
 """
 
 from __future__ import annotations

@@ -88,12 +88,14 @@ def descendants(roots: Iterable[int]) -> list[int]:
 
 
 def kill_below(roots: Iterable[int], passes: int = 64) -> None:
-    """Kill all descendants of ``roots``, however fast they fork: whoever is found is stopped before its children are
-    looked for, so that it makes no more of them and its own pid stays its own.
+    """Kill all descendants of ``roots``, however fast they fork, and leave the roots themselves stopped.
 
-    For hosts without pid namespaces, where the kernel does this at once and for certain.
+    Whoever is found is stopped before its children are looked for, so that it makes no more of them, and reaps none:
+    their pids stay theirs. For hosts without pid namespaces, where the kernel does this at once and for certain.
     """
     roots = list(roots)
+    for pid in roots:
+        _signal(pid, signal.SIGSTOP)
     stopped: set[int] = set()
     for _ in range(passes):
         fresh = [pid for pid in descendants(roots) if pid not in stopped]

@@ -7,6 +7,7 @@ namespace before each of its processes has been reaped, and only we can reap the
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Collection
@@ -41,7 +42,9 @@ def living(known: Collection[int]) -> set[int]:
 
 
 def end(pids: Collection[int]) -> None:
-    """Kill children of ours that nobody knows, and all below them."""
+    """Kill children of ours that nobody knows, and all below them, and reap those that are dead."""
     processes.kill_below(pids)
     for pid in pids:
-        os.kill(pid, signal.SIGKILL)  # a child of ours: its pid is its own until we reap it
+        with contextlib.suppress(ChildProcessError, ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)  # a child of ours: its pid is its own until we reap it
+            os.waitpid(pid, os.WNOHANG)

@@ -1,0 +1,65 @@
+"""Hosts of the kinds that :mod:`tests.hosts.container` makes, for the tests: served from, or asked what they hold."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.host.serving import COMMAND, wait_for
+from tests.hosts.container import USER
+
+CONTAINER = Path(__file__).with_name("container.py")
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="making a container of this process needs root")
+
+
+def command(kind: str) -> tuple[str, ...]:
+    """What runs ``lamplighter`` on a host of that kind."""
+    return (sys.executable, "-P", str(CONTAINER), kind, *COMMAND)
+
+
+def owned(directory: Path) -> dict[str, str]:
+    """Hand a directory of a test's to the ordinary user; the variables with which a host of theirs finds it."""
+    os.chown(directory, USER, USER)
+    return {"SHOW": str(directory), "TMPDIR": str(directory)}
+
+
+def run(kind: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run ``lamplighter`` to its end there."""
+    return subprocess.run(
+        [*command(kind), *arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, **variables},
+    )
+
+
+def doctor(kind: str, **variables: str) -> dict[str, dict[str, Any]]:
+    """The rows that ``lamplighter doctor --json`` prints there, by limit."""
+    done = run(kind, "doctor", "--json", **variables)
+    assert done.returncode == 0, done.stderr
+    return {row["limit"]: row for row in json.loads(done.stdout)["limits"]}
+
+
+def _running(marker: str) -> list[int]:
+    """Processes that have ``marker`` on their command line."""
+    found = []
+    for entry in os.listdir("/proc"):
+        with contextlib.suppress(OSError):
+            if entry.isdigit() and marker.encode() in Path(f"/proc/{entry}/cmdline").read_bytes():
+                found.append(int(entry))
+    return found
+
+
+def gone(marker: str) -> None:
+    """Wait until no process bears ``marker``."""
+    wait_for(lambda: not _running(marker), lambda: f"{_running(marker)} are gone", 15)
