@@ -243,7 +243,7 @@ def test_a_worker_is_forked_into_a_leaf_of_the_host(served: Served) -> None:
 
 
 def test_a_handler_that_runs_out_of_memory_is_answered_so(served: Served) -> None:
-    failed, answer = served.invoke({"take": 512})
+    failed, answer = served.invoke({"take": 64})
     assert failed
     assert answer["errorType"] == "Runtime.OutOfMemory"
     failed, answer = served.invoke({"say": "again"})

@@ -47,7 +47,7 @@ def test_a_users_worker_is_in_a_leaf_with_its_limits(served: Served) -> None:
 
 
 def test_a_users_handler_that_runs_out_of_memory_is_answered_so(served: Served) -> None:
-    failed, answer = served.invoke({"take": 512})
+    failed, answer = served.invoke({"take": 64})
     assert failed
     assert answer["errorType"] == "Runtime.OutOfMemory"
     failed, answer = served.invoke({"say": "again"})

@@ -24,7 +24,7 @@ MIB = 1_048_576
 def _namespaces() -> str:
     """Why an ordinary user can make no user namespace here; empty if one can."""
     if os.geteuid() != 0:
-        return "making a process of another user's needs root"
+        return ""  # another reason comes first
     tried = subprocess.run(
         [sys.executable, str(CONTAINER), "user", "unshare", "-Urm", "true"],
         capture_output=True,

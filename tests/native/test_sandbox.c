@@ -36,6 +36,7 @@ enum { FIRST_ID = 0x4C000000 + 4000 * 65536, IDS = 65536, USER = 993, MOST_STEPS
 
 static const char *staging, *image;
 static int keeper_fd, lifeline[2], failures, checks;
+static int own_user; /* nests are of the kind that takes no root */
 
 #define CHECK(condition, ...)                                                                                          \
     do {                                                                                                               \
@@ -128,6 +129,7 @@ static struct ll_nest_spec nest_spec(const struct plan *plan)
         .first_id = FIRST_ID,
         .id_count = IDS,
         .user = USER,
+        .own_user = own_user,
         .keeper_fd = keeper_fd,
         .lifeline_fd = lifeline[0],
     };
@@ -225,6 +227,7 @@ static struct ll_spawn_spec *shell(struct shell *shell, const char *script, int 
     shell->spec = (struct ll_spawn_spec){
         .nest = nest,
         .uid = USER,
+        .own_user = own_user,
         .path = "/bin/sh",
         .argv = (char *const *)shell->argv,
         .envp = (char *const *)shell->envp,
@@ -348,7 +351,7 @@ static void a_program_that_cannot_be_started_says_why_and_leaves_nothing(int nes
     check_not_spawned(spec, EBADF, "enter cgroup 1 of 1");
     spec->placement_count = 0;
     spec->nest = null; /* no pidfd */
-    check_not_spawned(spec, EINVAL, "join the nest's pid namespace");
+    check_not_spawned(spec, EINVAL, own_user ? "join the nest's user and pid namespaces" : "join the nest's pid namespace");
     close(null);
 }
 
@@ -376,6 +379,13 @@ static void a_program_in_a_nest_is_nobody_and_sees_what_it_was_given(void)
     a_program_that_cannot_be_started_says_why_and_leaves_nothing(keeper.pidfd);
     end_nest(&keeper);
     check_nothing_left(before, "a nest");
+}
+
+static void so_it_is_in_a_nest_of_the_hosts_own_user(void)
+{
+    own_user = 1;
+    a_program_in_a_nest_is_nobody_and_sees_what_it_was_given();
+    own_user = 0;
 }
 
 static void the_number_of_a_nests_pidfd_may_be_one_the_program_gets(void)
@@ -448,6 +458,7 @@ static void all_this_works_where_clone3_is_denied(void)
         CHECK(syscall(SYS_clone3, NULL, 0) == -1 && errno == ENOSYS, "clone3 is not denied");
         check_run("echo $GREETING", -1, 0, "hello\n");
         a_program_in_a_nest_is_nobody_and_sees_what_it_was_given();
+        so_it_is_in_a_nest_of_the_hosts_own_user();
         a_step_that_cannot_be_taken_says_which_and_leaves_nothing();
         fflush(stdout);
         _exit(failures != 0);
@@ -628,6 +639,7 @@ int main(int argc, char **argv)
     a_program_starts_with_signals_as_they_are_by_default();
     a_program_that_cannot_be_started_says_why_and_leaves_nothing(-1);
     a_program_in_a_nest_is_nobody_and_sees_what_it_was_given();
+    so_it_is_in_a_nest_of_the_hosts_own_user();
     the_number_of_a_nests_pidfd_may_be_one_the_program_gets();
     everything_in_a_nest_ends_with_its_host();
     all_this_works_where_clone3_is_denied();
