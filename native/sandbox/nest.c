@@ -22,6 +22,7 @@
 #define _GNU_SOURCE
 #include "fault.h"
 #include "kernel.h"
+#include "network.h"
 #include "root.h"
 
 #include <fcntl.h>
@@ -80,6 +81,8 @@ static _Noreturn void become_keeper(const struct ll_nest_spec *spec, int go, int
         ll_fail(&report.fault, "enter the nest's root");
     else if (unshare(CLONE_NEWNS | CLONE_NEWIPC) < 0)
         ll_fail(&report.fault, "unshare the nest's mounts");
+    else if (spec->own_network && ll_loopback_up(&report.fault) < 0)
+        ; /* it has said so */
     else if (!spec->own_user && become_first_user() < 0)
         ll_fail(&report.fault, "become the nest's first user");
     else if (forbid_user_namespaces(), dup2(spec->lifeline_fd, 0) < 0
@@ -161,6 +164,8 @@ static int build(const struct ll_nest_spec *spec, const unsigned own[2], struct 
     if (pipe2(go, O_CLOEXEC) < 0 || pipe2(status, O_CLOEXEC) < 0)
         return ll_fail(fault, "make the keeper's pipes");
     arguments.pidfd = (uint64_t)(uintptr_t)&keeper;
+    if (spec->own_network)
+        arguments.flags |= CLONE_NEWNET;
     pid = (pid_t)ll_clone(&arguments);
     if (pid < 0)
         return ll_fail(fault, "clone into new user and pid namespaces");

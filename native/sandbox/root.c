@@ -189,6 +189,12 @@ static int take_step(const struct ll_nest_spec *spec, const struct ll_step *step
         if (mount("tmpfs", target, "tmpfs", MS_NOSUID | MS_NODEV, step->source) < 0)
             return ll_fail(fault, "mount tmpfs (%s) on %s", step->source, step->target);
         return 0;
+    case LL_MOUNT:
+        if (make_directory(target, fault) < 0)
+            return -1;
+        if (syscall(SYS_move_mount, step->mount, "", AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH) < 0)
+            return ll_fail(fault, "mount a disk on %s", step->target);
+        return 0;
     case LL_OVERLAY:
         if (make_directory(target, fault) < 0)
             return -1;

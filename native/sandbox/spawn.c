@@ -117,7 +117,8 @@ static int run(const struct ll_spawn_spec *spec, struct ll_fault *fault)
         return ll_fail(fault, "start a session");
     if (arrange_descriptors(spec, fault) < 0)
         return -1;
-    if (nest >= 0 && setns(nest, (spec->own_user ? 0 : CLONE_NEWUSER) | CLONE_NEWNS | CLONE_NEWIPC) < 0)
+    if (nest >= 0 && setns(nest, (spec->own_user ? 0 : CLONE_NEWUSER) | CLONE_NEWNS | CLONE_NEWIPC
+                                  | (spec->own_network ? CLONE_NEWNET : 0)) < 0)
         return ll_fail(fault, "join the nest");
     if (limit(RLIMIT_NOFILE, spec->files, "NOFILE", fault) < 0 || limit(RLIMIT_CORE, 0, "CORE", fault) < 0)
         return -1;
@@ -134,6 +135,10 @@ static int run(const struct ll_spawn_spec *spec, struct ll_fault *fault)
         return ll_fail(fault, "set no_new_privs");
     if (chdir(spec->directory) < 0)
         return ll_fail(fault, "enter %s", spec->directory);
+    if ((spec->grant_count || spec->scopes) && ll_confine(spec->grants, spec->grant_count, spec->scopes, fault) < 0)
+        return -1;
+    if (spec->filter && ll_filter(spec->filter, fault) < 0)
+        return -1;
     execve(spec->path, spec->argv, spec->envp);
     return ll_fail(fault, "execute %s", spec->path);
 }

@@ -27,6 +27,7 @@ from lamplighter.host.faults import RESPONSE_LIMIT, Fault
 from lamplighter.host.invocation import Header, Invocation
 from lamplighter.host.wakefulness import SHORT_S
 from lamplighter.sandbox.cgroups import Leaf
+from lamplighter.sandbox.disk import Disk
 from lamplighter.sandbox.native import Exit, Process, SandboxFault
 from lamplighter.sandbox.nest import Nest
 from lamplighter.sandbox.processes import kill_below, pid_of
@@ -99,6 +100,8 @@ class Environment:
         self.restore_ms = 0.0
         self.nest: Nest | None = None
         """A nest of its own, where it was not forked from a template."""
+        self.disk: Disk | None = None
+        """What is mounted on its /tmp, where that is neither a tmpfs nor its nest's."""
         self.tmp = ""
         """Its directory in the place of a /tmp of its own, where nothing can be mounted."""
         self.tmp_used = 0

@@ -25,11 +25,13 @@ from lamplighter.function.environment import log_stream_name
 from lamplighter.host import faults
 from lamplighter.host.environment import Environment, timings
 from lamplighter.host.faults import Fault
+from lamplighter.host.networks import Networks
 from lamplighter.host.report import InvocationLog
 from lamplighter.host.spawning import make_nest, spawn
 from lamplighter.host.working_set import WorkingSet
 from lamplighter.sandbox import files
 from lamplighter.sandbox.cgroups import MIB, Leaf, LeafPool, Limits
+from lamplighter.sandbox.disk import Disk
 from lamplighter.sandbox.native import Process, SandboxFault
 from lamplighter.sandbox.nest import Nest
 from lamplighter.sandbox.processes import child_of_ours, kill_below, resident, runs_as
@@ -92,6 +94,8 @@ class Generation:
         self._log_fd = -1
         self._log = InvocationLog(pool.host.output, pool.config.name, "init", pool.host.config.log_format)
         self._launches: deque[tuple[Environment, socket.socket, int]] = deque()
+        self._awaiting_disks = 0
+        self._networks: Networks | None = None
         self._next_pid = _FIRST_PID + secrets.randbelow(_PIDS)
         self.working_set = WorkingSet()
         self._timer: asyncio.TimerHandle | None = None
@@ -130,7 +134,7 @@ class Generation:
     @property
     def takes_requests(self) -> bool:
         """Whether another launch may be asked for now; ``pool.launch_more`` is called when that becomes true."""
-        return not self.forks or (not self._deaf and len(self._launches) < REQUESTS)
+        return not self.forks or (not self._deaf and len(self._launches) + self._awaiting_disks < REQUESTS)
 
     @property
     def forks(self) -> bool:
@@ -143,7 +147,10 @@ class Generation:
 
     @property
     def enforcement(self) -> str:
-        return ",".join(f"{limit}={how}" for limit, how in self.pool.host.enforcement.items())
+        held = self.pool.host.enforcement
+        if self.pool.config.network == "host":
+            held = {**held, "network": "none"}  # could be held, and is not to be
+        return ",".join(f"{limit}={how}" for limit, how in held.items())
 
     # --- building ---------------------------------------------------------------------------------------------------
 
@@ -240,6 +247,8 @@ class Generation:
             memory = max(LEAST_MEMORY, memory - self.resident)
         self._leaves = LeafPool(self.pool.host.hierarchy, self._group, Limits(memory=memory), self._owner)
         self._leaves.tend(READY_LEAVES)
+        if self._nest is not None and self._nest.own_network and self.forks:
+            self._networks = Networks(self._loop, self.pool.host.executor, self._nest)
         self._tend_later()
         self.pool.built(self)
 
@@ -287,21 +296,54 @@ class Generation:
         environment = Environment(self, leaf, ours, log_read, self._log_for(stream))
         self.environments.add(environment)
         self.pool.adopt(environment)
+        disks = self.pool.host.disks
+        if disks.obstacle or not self.isolated:
+            self._ask_for_fork(environment, theirs, log_write, stream, None)
+            return
+        self._awaiting_disks += 1
+
+        def on_disk(disk: Disk | OSError) -> None:
+            self._awaiting_disks -= 1
+            self._ask_for_fork(environment, theirs, log_write, stream, disk)
+
+        disks.take(self.pool.config.ephemeral_storage_mb * MIB, on_disk)
+
+    def _ask_for_fork(
+        self,
+        environment: Environment,
+        theirs: socket.socket,
+        log_write: int,
+        stream: str,
+        disk: Disk | OSError | None,
+    ) -> None:
+        """All that a launch takes is there, or the fault that one thing of it could not be made."""
+        assert self._control is not None
+        network = -1
         self._next_pid = _FIRST_PID + (self._next_pid - _FIRST_PID + 1) % _PIDS
         try:
-            with leaf.entrance() as entrance:
+            if isinstance(disk, OSError):
+                raise disk
+            environment.disk = disk
+            with environment.leaf.entrance() as entrance:
                 fds = [theirs.fileno(), log_write]
+                fds += [disk.mount] if disk is not None else []
+                if self._networks is not None:
+                    network = self._networks.take()
+                    fds.append(network)
                 fds += [entrance.directory] if self.pool.host.births else []
                 message = REQUEST.pack(self._next_pid, self.working_set.copy_ahead(environment)) + stream.encode()
                 socket.send_fds(self._control, [message], [*fds, *entrance.writable])
         except OSError as fault:
             self._deaf = fault.errno in (errno.EPIPE, errno.ECONNRESET)  # it has died; its pidfd will say so
-            reason = "" if self._deaf else f"the template takes no fork request: {fault}"
+            reason = "" if self._deaf else f"the template cannot be asked for a worker: {fault}"
             self._loop.call_soon(environment.stillborn, reason)
         else:
             self._launches.append((environment, theirs, log_write))
             environment.limit_start(self.pool.restore_limit_s)
             return
+        finally:
+            if network >= 0:
+                os.close(network)
         theirs.close()
         os.close(log_write)
 
@@ -423,6 +465,8 @@ class Generation:
             self._loop.run_in_executor(self.pool.host.executor, self._end_nest, environment.nest)
         if self._leaves is not None:
             self._leaves.give_back(environment.leaf)
+        if environment.disk is not None:
+            self.pool.host.disks.give_back(environment.disk)
         if environment.tmp:
             self._loop.run_in_executor(self.pool.host.executor, shutil.rmtree, environment.tmp, True)
         self.environments.discard(environment)
@@ -527,6 +571,8 @@ class Generation:
         if self.environments or self._spawning or self._process is not None or self._ending:
             return
         self._ending = True
+        if self._networks is not None:
+            self._networks.close()
         if self._tending is not None:
             self._tending.cancel()
         if self._control is not None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 
+from lamplighter.function.limits import DEFAULT_TMP_STORE
 from lamplighter.host.workspace import Workspace, default_base, remove_leftovers
 from lamplighter.sandbox import survey
 from lamplighter.sandbox.cgroups import Hierarchy, own_cgroups
@@ -19,7 +20,7 @@ from lamplighter.sandbox.users import available
 class Ground:
     """Made once; :meth:`close` gives everything back. Raises ``OSError`` where not even a directory can be had."""
 
-    def __init__(self) -> None:
+    def __init__(self, tmp_store: str = DEFAULT_TMP_STORE) -> None:
         base, bases = default_base(), own_cgroups()
         self.said = remove_leftovers(base, bases)
         """A line for each thing that a dead host had left."""
@@ -39,13 +40,34 @@ class Ground:
         self.nests, self.no_nests = Nest.best(
             staging=staging, slot=slot, program=self.keeper_program, lifeline=self.lifeline
         )
+        no_networks = "" if self.nests == "none" else self._no_networks(staging, slot)
         self.workspace.release_slot(slot)
         users, no_users = 0, ""
         if self.nests == "none":
             adopt_orphans()
             users, no_users = available()
         self.survey = Survey(
-            survey.Ground(self.hierarchy, no_cgroups, self.nests, self.no_nests, staging, users, no_users)
+            survey.Ground(
+                self.hierarchy,
+                no_cgroups,
+                self.nests,
+                self.no_nests,
+                staging,
+                no_networks,
+                tmp_store,
+                users,
+                no_users,
+            )
+        )
+
+    def _no_networks(self, staging: str, slot: int) -> str:
+        return Nest.obstacle(
+            staging=staging,
+            slot=slot,
+            program=self.keeper_program,
+            lifeline=self.lifeline,
+            kind=self.nests,
+            own_network=True,
         )
 
     def let_go(self) -> None:

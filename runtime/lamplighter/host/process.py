@@ -4,10 +4,13 @@ Descriptors: 0 /dev/null, 1 and 2 the log, 3 the control socket of a template or
 keeper program, 5 the lifeline, 6 a memfd with the order, a JSON object::
 
     {"mode": "template" | "environment", "handler": str, "path": [str], "isolated": bool,
-     "tmp_bytes": int, "tmp_inodes": int, "birth": bool, "tmp": str, "warm_up": [str]}
+     "tmp_bytes": int, "tmp_inodes": int, "disk": bool, "network": bool, "birth": bool, "filtered": bool,
+     "scopes": int, "tmp": str, "warm_up": [str]}
 
-``birth`` says that a fork request's first descriptor for placement is the leaf's directory, to be born in.
-``tmp`` is where each environment makes a directory for its temporary files, if it has no /tmp of its own.
+``disk``, ``network`` and ``birth`` say which descriptors come first, in this order, in a fork request: a mount for
+the worker's /tmp, its network, and its leaf's directory, to be born in. ``filtered`` and ``scopes`` are what it lays on
+itself. ``tmp`` is where each environment makes a directory for its temporary files, if
+it has no /tmp of its own.
 
 A ``template`` initialises the function once, freezes and forks; an ``environment`` serves in this very process, for
 functions whose template cannot be forked. What a template says first is one JSON object::
@@ -120,8 +123,8 @@ def _run_template(order: dict[str, Any], control: socket.socket, began: float) -
 
 def _fork(order: dict[str, Any]) -> server.Fork:
     def fork(pid: int, descriptors: Sequence[int], ranges: bytes) -> server.Forked:
-        # To be born in: the leaf's directory first, then its cgroup.procs. Otherwise what to write "0" to.
-        directory = descriptors[0] if order["birth"] else -1
+        left = list(descriptors)
+        disk, network, directory = (left.pop(0) if order[one] else -1 for one in ("disk", "network", "birth"))
         forked = sandbox.fork(
             isolated=order["isolated"],
             pid=pid,
@@ -129,7 +132,11 @@ def _fork(order: dict[str, Any]) -> server.Fork:
             lifeline=LIFELINE,
             tmp_bytes=order["tmp_bytes"],
             tmp_inodes=order["tmp_inodes"],
-            placement=descriptors[1:] if order["birth"] else descriptors,
+            tmp_mount=disk,
+            network=network,
+            filtered=order["filtered"],
+            scopes=order["scopes"],
+            placement=left,
             cgroup2=directory,
             ranges=ranges,
         )

@@ -20,6 +20,7 @@ import uvloop
 from lamplighter.function.config import HostConfig
 from lamplighter.host.admission import Admission
 from lamplighter.host.deadlines import Deadlines
+from lamplighter.host.disks import Disks
 from lamplighter.host.ground import Ground
 from lamplighter.host.http import http_front
 from lamplighter.host.listener import Listener
@@ -28,6 +29,8 @@ from lamplighter.host.pool import Pool
 from lamplighter.host.wakefulness import Wakefulness
 from lamplighter.host.watchdog import Watchdog
 from lamplighter.sandbox import strays
+from lamplighter.sandbox.cgroups import MIB
+from lamplighter.sandbox.survey import tmp_in_memory
 
 _LOOPBACK = ("127.", "::1", "localhost")
 _STRAYS_S = 5.0
@@ -44,19 +47,21 @@ class Host:
         self.full_report = config.report == "full"
         self.output, self._errors = standard_sinks()
         self.log = HostLog(self._errors, config.log_format)
-        self.ground = Ground()
+        self.ground = Ground(config.tmp_store)
         for line in self.ground.said:
             self.log.line(line)
         self.workspace, self.hierarchy = self.ground.workspace, self.ground.hierarchy
         self.keeper_program, self.lifeline = self.ground.keeper_program, self.ground.lifeline
         self.survey = self.ground.survey
         self.isolated = self.survey.nests != "none"
+        self.disks = self._prepare_disks(config)
         self.enforcement = self.survey.held
         self.births = self.hierarchy.version == 2 and self.survey.nests != "user"
         """Whether templates are given leaves to give birth into. A directory that is not root's to detach would lead
         code in a nest up to the host's own file system."""
         refusal = self._refusal()
         if refusal:
+            self.disks.close()
             self.ground.close()
             raise OSError(refusal)
         self.children: set[int] = set()
@@ -74,6 +79,14 @@ class Host:
         self.watchdog = Watchdog(self)
         self._changed = asyncio.Event()
 
+    def _prepare_disks(self, config: HostConfig) -> Disks:
+        sizes = [function.ephemeral_storage_mb * MIB for function in config.functions]
+        disks = Disks(self.loop, config.tmp_store, sizes, self.workspace.path, wanted=self.survey.held["tmp"] == "loop")
+        if self.survey.held["tmp"] == "loop" and disks.obstacle:
+            # A small one could be had, and those that the functions are to have cannot.
+            self.survey.replace(tmp_in_memory(disks.obstacle, "another --tmp-store"))
+        return disks
+
     def _refusal(self) -> str:
         """Why this host does not start here, though it could; empty if it does."""
         if self.ground.no_cgroups:
@@ -85,6 +98,9 @@ class Host:
                 "Run as an unprivileged user, or say --allow-unisolated: functions then see the host's files and "
                 f"processes, as {whom}"
             )
+        alone = [function.name for function in self.config.functions if function.network == "none"]
+        if alone and self.enforcement["network"] != "namespace":
+            return f"{', '.join(alone)}: network is 'none', and no network namespace can be made here"
         lacking = self.survey.lacking(self.config.require)
         return "; ".join(
             f"{row.limit} is required and "
@@ -136,6 +152,9 @@ class Host:
             self.log.line("whoever reaches this address may invoke: there is no authentication yet", level="WARN")
         held = ", ".join(f"{limit}: {how}" for limit, how in self.enforcement.items())
         self.log.line(f"enforcement: {held}", level="WARN" if "none" in self.enforcement.values() else "INFO")
+        for row in self.survey.rows:
+            if row.held_by == "tmpfs":
+                self.log.line(f"{row.limit} by {row.held_by}: {row.why_not_better}", level="WARN")
         self._reap_strays()
         for pool in self.pools.values():
             pool.open()
@@ -181,6 +200,7 @@ class Host:
             self._sweep.cancel()
         self.deadlines.close()
         self.watchdog.close()
+        self.disks.close()
         clean = self.ground.close() and all(pool.empty for pool in self.pools.values())
         if not clean:
             self.log.line("not everything could be removed; the next start will try again", level="ERROR")

@@ -5,7 +5,7 @@ Guarantees:
 1. Code inside runs as an unprivileged uid of the host, from its first instruction, init included.
 2. It sees only the root of :mod:`lamplighter.sandbox.root`, and only processes of its own nest.
 3. All that runs inside ends when the nest is ended, and within milliseconds of the host's own end, however that came.
-4. Ending it leaves no process and no mount.
+4. Ending it leaves no process and no mount, its disk included.
 
 There are two kinds. Root builds one with a range of ids of its own. Anybody else may build one in a user namespace that
 maps nothing but the builder's own user and group: guarantee 1 is then that code inside has no privilege, but for files
@@ -27,6 +27,8 @@ from typing import Literal
 from lamplighter._sandbox import ffi, lib
 from lamplighter.sandbox import root, strays
 from lamplighter.sandbox.cgroups import Leaf
+from lamplighter.sandbox.confine import Confinement
+from lamplighter.sandbox.disk import Disk
 from lamplighter.sandbox.native import Process, SandboxFault, fault, raised
 
 ID_COUNT = 65_536
@@ -58,11 +60,21 @@ class Nest:
     """One nest. :meth:`end` kills everything in it; the object is then spent."""
 
     def __init__(
-        self, keeper: Process | None, program: int, lifeline: int, kind: Kind = "none", user: int = root.USER
+        self,
+        keeper: Process | None,
+        program: int,
+        lifeline: int,
+        kind: Kind = "none",
+        disk: Disk | None = None,
+        *,
+        own_network: bool = False,
+        user: int = root.USER,
     ) -> None:
         self.keeper = keeper
         self._user = user
         self.kind = kind
+        self.own_network = own_network
+        self._disk = disk
         self.program = program
         """Descriptor of the keeper program, for the template, which starts one keeper for each worker."""
         self.lifeline = lifeline
@@ -84,18 +96,41 @@ class Nest:
         program: int,
         lifeline: int,
         kind: Kind = "root",
+        disk: Disk | None = None,
+        own_network: bool = False,
     ) -> Nest:
         """Build a nest. ``slot`` picks the uid range of one that is root's; ``staging`` is an empty directory.
 
-        Blocks for a few milliseconds. Raises :class:`SandboxFault`.
+        ``disk`` is mounted on /tmp, and the nest's from here on, whatever comes of it; without one /tmp is a tmpfs of
+        ``tmp_bytes``. With ``own_network`` there is a loopback interface inside and nothing else. Blocks for a few
+        milliseconds. Raises :class:`SandboxFault`.
         """
-        plan = root.steps(code, layers, tmp_bytes=tmp_bytes)
+        try:
+            plan = root.steps(code, layers, tmp_bytes=tmp_bytes, tmp_mount=disk.mount if disk else -1)
+            keeper = cls._build(plan, staging, slot, program, lifeline, kind, own_network=own_network)
+        except BaseException:
+            if disk is not None:
+                disk.close()
+            raise
+        return cls(keeper, program, lifeline, kind, disk, own_network=own_network)
+
+    @staticmethod
+    def _build(
+        plan: Sequence[root.Step],
+        staging: str,
+        slot: int,
+        program: int,
+        lifeline: int,
+        kind: Kind,
+        *,
+        own_network: bool,
+    ) -> Process:
         alive = [
             (ffi.new("char[]", os.fsencode(step.source)), ffi.new("char[]", os.fsencode(step.target))) for step in plan
         ]
         steps = ffi.new("struct ll_step[]", len(plan))
         for record, step, (source, target) in zip(steps, plan, alive, strict=True):
-            record.kind, record.source, record.target = step.kind, source, target
+            record.kind, record.source, record.target, record.mount = step.kind, source, target, step.mount
         base = ffi.new("char[]", os.fsencode(staging))
         spec = ffi.new(
             "struct ll_nest_spec *",
@@ -107,6 +142,7 @@ class Nest:
                 "id_count": ID_COUNT,
                 "user": root.USER,
                 "own_user": kind == "user",
+                "own_network": own_network,
                 "keeper_fd": program,
                 "lifeline_fd": lifeline,
             },
@@ -114,7 +150,7 @@ class Nest:
         record, keeper = fault(), ffi.new("struct ll_process *")
         if lib.ll_nest_create(spec, keeper, record) < 0:
             raise raised(record)
-        return cls(Process(keeper.pid, keeper.pidfd), program, lifeline, kind)
+        return Process(keeper.pid, keeper.pidfd)
 
     @classmethod
     def without(cls, program: int, lifeline: int, user: int = 0) -> Nest:
@@ -137,7 +173,16 @@ class Nest:
         return "none", obstacle
 
     @classmethod
-    def obstacle(cls, *, staging: str, slot: int, program: int, lifeline: int, kind: Kind = "root") -> str:
+    def obstacle(
+        cls,
+        *,
+        staging: str,
+        slot: int,
+        program: int,
+        lifeline: int,
+        kind: Kind = "root",
+        own_network: bool = False,
+    ) -> str:
         """Why this process cannot build nests of a kind, found by building one; empty if it can."""
         hidden = root.obstacle()
         if hidden:
@@ -152,10 +197,17 @@ class Nest:
                 program=program,
                 lifeline=lifeline,
                 kind=kind,
+                own_network=own_network,
             )
         except OSError as problem:
             return problem.strerror or str(problem)
-        nest.end()
+        try:
+            if own_network:
+                os.close(nest.network())
+        except OSError as problem:
+            return problem.strerror or str(problem)
+        finally:
+            nest.end()
         return ""
 
     def spawn(
@@ -169,11 +221,12 @@ class Nest:
         forks: bool,
         data: int = 0,
         file_size: int = 0,
+        confinement: Confinement | None = None,
     ) -> Process:
         """Start ``argv`` inside, in ``leaf``, with ``fds`` as its descriptors 0, 1, 2, … and no others.
 
         ``forks``: it is a template, and keeps the one capability that forking isolated workers takes. ``data`` and
-        ``file_size`` are its ``RLIMIT_DATA`` and ``RLIMIT_FSIZE``, bytes; 0 sets none.
+        ``file_size`` are its ``RLIMIT_DATA`` and ``RLIMIT_FSIZE``, bytes; 0 sets none. ``confinement`` is laid on it.
 
         Returns once the program has been executed. The process is a child of ours. Raises :class:`SandboxFault`.
         """
@@ -183,6 +236,11 @@ class Nest:
         variable_array = ffi.new("char *[]", [*variables, ffi.NULL])
         place = ffi.new("char[]", os.fsencode(directory))
         descriptors = ffi.new("int[]", list(fds))
+        laid = confinement or Confinement()
+        paths = [ffi.new("char[]", os.fsencode(grant.path)) for grant in laid.grants]
+        grants = ffi.new("struct ll_grant[]", len(paths))
+        for record, path, grant in zip(grants, paths, laid.grants, strict=True):
+            record.path, record.writable = path, grant.writable
         with leaf.entrance() as entrance:
             placement = ffi.new("int[]", entrance.writable)
             spec = ffi.new(
@@ -204,12 +262,26 @@ class Nest:
                     "files": FILES_LIMIT,
                     "data": data,
                     "file_size": file_size,
+                    "own_network": self.own_network,
+                    "filter": laid.layers(forks=forks),
+                    "grants": grants,
+                    "grant_count": len(paths),
+                    "scopes": laid.scopes,
                 },
             )
             record, process = fault(), ffi.new("struct ll_process *")
             if lib.ll_spawn(spec, process, record) < 0:
                 raise raised(record)
         return Process(process.pid, process.pidfd)
+
+    def network(self) -> int:
+        """A descriptor of a further network like the nest's own, for one worker. Raises :class:`SandboxFault`."""
+        assert self.keeper is not None
+        record = fault()
+        fd = int(lib.ll_network_create(self.keeper.pidfd, record))
+        if fd < 0:
+            raise raised(record)
+        return fd
 
     def end(self, known: Collection[int] = (), wait_s: float = 5.0) -> None:
         """Kill everything inside and reap the keeper; returns when it is gone.
@@ -228,3 +300,5 @@ class Nest:
                 strays.reap(known)
         self.keeper.close()
         self.keeper = None
+        if self._disk is not None:
+            self._disk.close()

@@ -14,7 +14,7 @@ import resource
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import NamedTuple
 
-from lamplighter.sandbox import cgroups, root
+from lamplighter.sandbox import cgroups, confine, disk, root
 from lamplighter.sandbox.cgroups import MIB, Hierarchy, Limits
 from lamplighter.sandbox.nest import FILES_LIMIT, FIRST_ID, ID_COUNT, Kind
 
@@ -36,6 +36,9 @@ LIMITS = (
 """What is surveyed, in the order in which it is told."""
 ADVISORY = ("watchdog", "none")
 """What does not hold a limit. A watchdog sees that it was passed, and ends who did, some milliseconds later."""
+TMP_IN_MEMORY = "memory"
+"""In the place of a directory: each /tmp is a tmpfs."""
+_TRIED_TMP = 16 * MIB
 _TRIED = Limits(memory=64 * MIB, cpu=0.5, processes=64)
 
 
@@ -69,6 +72,10 @@ class Ground(NamedTuple):
     """What stood in the way of a better kind."""
     staging: str
     """An empty directory of the host's own, on which trials may mount in namespaces of their own."""
+    no_networks: str = ""
+    """Why a nest cannot have a network of its own; empty if it can: one has had."""
+    tmp_store: str = TMP_IN_MEMORY
+    """The directory on whose file system each /tmp is to lie, or :data:`TMP_IN_MEMORY`."""
     users: int = 0
     """Where there are no nests: the first of the uids that functions can be given, 0 where they have the host's own."""
     no_users: str = ""
@@ -103,6 +110,10 @@ class Survey:
     def lacking(self, required: Collection[str]) -> list[Enforcement]:
         """Those of the ``required`` limits that are not held, but watched at best."""
         return [row for row in self.rows if row.limit in required and not row.exact]
+
+    def replace(self, row: Enforcement) -> None:
+        """Something turned out otherwise than it was found."""
+        self.rows = tuple(row if one.limit == row.limit else one for one in self.rows)
 
     def watched(self) -> frozenset[str]:
         """The limits that a host has to watch itself."""
@@ -155,8 +166,18 @@ def _time(ground: Ground) -> Iterator[Enforcement]:
 
 
 def _tmp(ground: Ground) -> Iterator[Enforcement]:
-    if ground.nests != "none":
-        yield Enforcement("tmp", "tmpfs", "what is written to it counts as memory")
+    if ground.nests == "root" and ground.tmp_store != TMP_IN_MEMORY:
+        try:
+            disk.make(disk.build(_TRIED_TMP, root.inodes(_TRIED_TMP), ground.tmp_store), ground.tmp_store).close()
+            yield Enforcement("tmp", "loop")
+        except OSError as fault:
+            yield tmp_in_memory(fault.strerror or str(fault))
+    elif ground.nests == "root":
+        yield tmp_in_memory(
+            "the host was told to (--tmp-store memory)", remedy="lamplighter serve --tmp-store /var/tmp"
+        )
+    elif ground.nests == "user":
+        yield tmp_in_memory("mounting a disk needs root", remedy="run the host as root")
     else:
         yield Enforcement("tmp", "watchdog", f"nothing can be mounted: {ground.no_nests}", _nest_remedy(ground))
 
@@ -169,8 +190,19 @@ def _namespaces(ground: Ground) -> Iterator[Enforcement]:
             yield Enforcement(limit, "none", ground.no_nests, _nest_remedy(ground))
 
 
+def tmp_in_memory(why: str, remedy: str = "") -> Enforcement:
+    """The row of a host whose /tmp lie in memory."""
+    why = f"what is written to it counts as memory: {why}"
+    return Enforcement("tmp", "tmpfs", why, remedy or "install e2fsprogs; give the host loop devices and a disk")
+
+
 def _network(ground: Ground) -> Iterator[Enforcement]:
-    yield Enforcement("network", "none", "functions share the host's network: network namespaces are not used yet")
+    if ground.nests == "none":
+        yield Enforcement("network", "none", f"functions share the host's: {ground.no_nests}", _nest_remedy(ground))
+    elif ground.no_networks:
+        yield Enforcement("network", "none", f"functions share the host's: {ground.no_networks}")
+    else:
+        yield Enforcement("network", "namespace")
 
 
 def _uid(ground: Ground) -> Iterator[Enforcement]:
@@ -188,11 +220,25 @@ def _uid(ground: Ground) -> Iterator[Enforcement]:
 
 
 def _seccomp(ground: Ground) -> Iterator[Enforcement]:
-    yield Enforcement("seccomp", "none", "no filter is installed yet")
+    why = confine.no_filter()
+    if why:
+        yield Enforcement("seccomp", "none", why, "a kernel with CONFIG_SECCOMP_FILTER, in no container that denies it")
+    else:
+        yield Enforcement("seccomp", "seccomp")
 
 
 def _landlock(ground: Ground) -> Iterator[Enforcement]:
-    yield Enforcement("landlock", "none", "no rules are installed yet")
+    why = confine.no_landlock()
+    version = confine.landlock_version()
+    remedy = "Linux 6.12 or newer with CONFIG_SECURITY_LANDLOCK, and lsm=landlock,... on its command line"
+    if not why and version < confine.SOCKETS_SINCE:
+        # Files need it only where there is no root of the sandbox's own.
+        why = f"version {version} of its interface knows files alone: the host's abstract sockets are within reach"
+        yield Enforcement("landlock", "none" if ground.nests != "none" else "landlock", why, remedy)
+    elif why:
+        yield Enforcement("landlock", "none", why, remedy)
+    else:
+        yield Enforcement("landlock", "landlock")
 
 
 def _nest_remedy(ground: Ground) -> str:
