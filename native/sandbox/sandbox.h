@@ -187,6 +187,9 @@ int ll_disk_discard(int mount, struct ll_fault *fault);
 /* Remove an unused loop device. */
 int ll_loop_remove(int device, struct ll_fault *fault);
 
+/* A descriptor that becomes readable whenever a cgroup file's content changes (inotify); close-on-exec, never blocks. */
+int ll_watch(const char *path, struct ll_fault *fault);
+
 /* Make pages of this process private and present, ahead of the writes that would fault them in one by one
  * (MADV_POPULATE_WRITE, Linux 5.14). Ranges that are not mapped, or not writable, are passed over. Returns how many
  * ranges were populated. */

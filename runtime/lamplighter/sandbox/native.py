@@ -41,6 +41,15 @@ def adopt_orphans() -> None:
         raise raised(record)
 
 
+def watch(path: str) -> int:
+    """A descriptor that becomes readable when a cgroup file changes; see ``ll_watch``."""
+    record = fault()
+    fd = int(lib.ll_watch(os.fsencode(path), record))
+    if fd < 0:
+        raise raised(record)
+    return fd
+
+
 class Process:
     """A process held by its pidfd, so that its pid can never be mistaken for a later one's.
 
