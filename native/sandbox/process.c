@@ -48,6 +48,14 @@ int ll_die_with_parent(struct ll_fault *fault)
     return prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 ? ll_fail(fault, "ask to die with the host") : 0;
 }
 
+int ll_see_as(unsigned user)
+{
+    const int before = (int)syscall(SYS_setfsuid, user);
+
+    syscall(SYS_setfsgid, user);
+    return before;
+}
+
 int ll_open_leaf(const char *path, struct ll_fault *fault)
 {
     int fd = (int)syscall(SYS_open_tree, AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);

@@ -96,7 +96,7 @@ int ll_nest_create(const struct ll_nest_spec *spec, struct ll_process *keeper, s
 
 struct ll_spawn_spec {
     int nest;     /* pidfd of the keeper; -1 starts the process in the host's own namespaces */
-    unsigned uid; /* inside uid and gid; ignored without a nest */
+    unsigned uid; /* inside uid and gid; without a nest the host's, 0 for the caller's own */
     int own_user; /* the nest was made so */
     int forks;    /* keep CAP_SYS_ADMIN over the nest's own namespaces: what forking isolated workers takes */
     const char *path;
@@ -168,6 +168,9 @@ int ll_adopt_orphans(struct ll_fault *fault);
 
 /* Have the caller killed when the thread that started it ends (PR_SET_PDEATHSIG). */
 int ll_die_with_parent(struct ll_fault *fault);
+
+/* Let the calling thread reach files as this user and group do (setfsuid(2)); returns the user as whom it did. */
+int ll_see_as(unsigned user);
 
 /* The directory of a cgroup v2 leaf, for CLONE_INTO_CGROUP: a detached copy of its mount, out of which ".." leads
  * nowhere. A descriptor of the directory itself would lead an unprivileged holder up to the host's root. */

@@ -125,10 +125,11 @@ static int run(const struct ll_spawn_spec *spec, struct ll_fault *fault)
     if ((spec->data && limit(RLIMIT_DATA, spec->data, "DATA", fault) < 0)
         || (spec->file_size && limit(RLIMIT_FSIZE, spec->file_size, "FSIZE", fault) < 0))
         return -1;
-    /* Without a pid namespace nothing but parenthood tells whose an orphan is, and nothing else ends it with the host. */
-    if (spec->nest < 0 && (ll_adopt_orphans(fault) < 0 || ll_die_with_parent(fault) < 0))
+    /* A template needs a capability only for namespaces. */
+    if ((spec->nest >= 0 || spec->uid) && drop_privileges(spec->uid, spec->own_user, spec->nest >= 0 && spec->forks, fault) < 0)
         return -1;
-    if (spec->nest >= 0 && drop_privileges(spec->uid, spec->own_user, spec->forks, fault) < 0)
+    /* After that, which takes the second back. Without a pid namespace nothing but parenthood tells whose an orphan is, and nothing else ends it with the host. */
+    if (spec->nest < 0 && (ll_adopt_orphans(fault) < 0 || ll_die_with_parent(fault) < 0))
         return -1;
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
         return ll_fail(fault, "set no_new_privs");

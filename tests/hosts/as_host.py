@@ -33,6 +33,12 @@ def command(kind: str) -> tuple[str, ...]:
     return (sys.executable, "-P", str(CONTAINER), kind, *COMMAND)
 
 
+def shown(directory: Path) -> dict[str, str]:
+    """Let everybody read a directory of a test's; the variables with which everybody finds the way to it there."""
+    directory.chmod(0o755)
+    return {"SHOW": str(directory)}
+
+
 def owned(directory: Path) -> dict[str, str]:
     """Hand a directory of a test's to the ordinary user; the variables with which a host of theirs finds it."""
     os.chown(directory, USER, USER)

@@ -10,8 +10,8 @@
 ``user``
     An ordinary user, who may make user namespaces.
 
-Everything happens in a mount namespace of its own. Where the way to Python or to this checkout leads through a
-directory that is its owner's alone, that directory is covered with one that shows nothing else.
+Everything happens in a mount namespace of its own. Where the way to Python, to this checkout or to what ``SHOW`` lists
+leads through a directory that is its owner's alone, that directory is covered with one that shows nothing else.
 """
 
 from __future__ import annotations
@@ -142,9 +142,9 @@ def become(kind: str) -> None:
     os.unshare(_CLONE_NEWNS) if hasattr(os, "unshare") else _call("unshare", _CLONE_NEWNS)
     _mount(None, "/", None, _MS_REC | _MS_PRIVATE)
     os.environ.pop("XDG_RUNTIME_DIR", None)
+    own = [Path(path) for path in (sys.prefix, sys.base_prefix, CHECKOUT)]
+    open_ways([*own, *map(Path, filter(None, os.environ.get("SHOW", "").split(":")))])
     if kind != "plain":
-        own = [Path(path) for path in (sys.prefix, sys.base_prefix, CHECKOUT)]
-        open_ways([*own, *map(Path, filter(None, os.environ.get("SHOW", "").split(":")))])
         os.environ["HOME"] = "/tmp"
     if kind == "plain":
         for point in _mounts(("cgroup", "cgroup2")):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.host.serving import RUNS, Serving, serving, wait_for
-from tests.hosts.as_host import command, doctor, gone, needs_root, run
+from tests.hosts.as_host import command, doctor, gone, needs_root, run, shown
 
 MIB = 1_048_576
 WATCHED = {"memory", "processes", "timeout", "tmp"}
@@ -19,7 +19,8 @@ pytestmark = needs_root
 
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
-    with serving(tmp_path_factory.mktemp("plain"), RUNS, *OPTIONS, command=command("plain")) as host:
+    directory = tmp_path_factory.mktemp("plain")
+    with serving(directory, RUNS, *OPTIONS, variables=shown(directory), command=command("plain")) as host:
         yield host
 
 
@@ -35,7 +36,8 @@ subprocess.run([sys.executable, "-c", starts], start_new_session=True, check=Tru
 def test_a_survey_there_says_what_is_watched_and_what_is_not_held() -> None:
     rows = doctor("plain")
     assert {limit for limit, row in rows.items() if row["held_by"] == "watchdog"} == WATCHED
-    for limit in ("cpu", "pid", "mount", "ipc", "uid"):
+    assert rows["uid"]["held_by"] == "setuid"
+    for limit in ("cpu", "pid", "mount", "ipc"):
         assert rows[limit]["held_by"] == "none"
     assert rows["files"]["held_by"] == "rlimit"
     for limit in ("memory", "cpu", "processes"):
@@ -71,6 +73,46 @@ def test_it_is_said_at_start_in_readyz_and_in_reports(host: Serving) -> None:
     assert "tmp=watchdog,pid=none" in report["Enforcement"]
 
 
+def test_functions_are_nobody_there_and_cannot_touch_the_host(host: Serving) -> None:
+    code = """
+import errno, os
+def tried(attempt):
+    try:
+        return attempt()
+    except OSError as fault:
+        return errno.errorcode[fault.errno]
+status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+result = [
+    len({*os.getresuid(), *os.getresgid()}), os.getuid() >= 40000, os.getgroups(), status["CapPrm"].strip(),
+    status["NoNewPrivs"].strip(), tried(lambda: os.kill(event["host"], 0)), tried(lambda: os.setuid(0)),
+    tried(lambda: os.listdir(f"/proc/{event['host']}/fd")), tried(lambda: open("/etc/shadow").read()),
+    tried(lambda: os.listdir(os.path.dirname(os.environ["TMPDIR"]))), tried(lambda: open("app.py", "a")),
+]
+"""
+    nobody = [1, True, [], "0" * 16, "1", "EPERM", "EPERM", "EACCES", "EACCES", "EACCES", "EACCES"]
+    assert host.run(code, host=host.pid).value == nobody
+
+
+def test_what_a_function_leaves_in_tmp_itself_counts_and_goes_with_it(tmp_path: Path) -> None:
+    code = f"""
+import os, tempfile, time
+directory = tempfile.mkdtemp(dir="/tmp")
+for number in range(2):
+    with open(f"{{directory}}/{{number}}", "wb") as file:
+        for _ in range(75):
+            file.write(bytes({4 * MIB}))
+open("/tmp/" + event["name"], "w").close()
+time.sleep(50)
+"""
+    name = f"left-in-tmp-by-{os.getpid()}"
+    options = ("--allow-unisolated", "--timeout", "60", "--ephemeral-storage", "512", "--memory", "512")
+    with serving(tmp_path, RUNS, *options, variables=shown(tmp_path), command=command("plain")) as host:
+        answer = host.run(code, name=name)
+        assert answer.verdict == ("error", "Sandbox.Failure")
+        assert "its files in /tmp take" in answer.error["errorMessage"]
+    assert not os.path.exists(f"/tmp/{name}")
+
+
 def test_an_environment_beyond_its_memory_is_ended_and_its_caller_told_so(host: Serving) -> None:
     first = host.run("import os; result = os.getpid()").value
     over = host.run(f"kept = bytearray({400 * MIB})\nimport time\ntime.sleep(15)")
@@ -100,7 +142,7 @@ def test_memory_within_the_limit_is_used_undisturbed(host: Serving) -> None:
 
 def test_a_late_handler_is_answered_for_and_all_that_it_started_isgone(tmp_path: Path) -> None:
     options = ("--allow-unisolated", "--timeout", "2")
-    with serving(tmp_path, RUNS, *options, command=command("plain")) as host:
+    with serving(tmp_path, RUNS, *options, variables=shown(tmp_path), command=command("plain")) as host:
         answer = host.run(DAEMON + "import time; time.sleep(30)", mark="started-by-the-late")
         assert answer.verdict == ("timeout", "Sandbox.Timedout")
         gone("started-by-the-late")
@@ -127,7 +169,7 @@ for file in files:
     file.flush()
 time.sleep(50)
 """
-    with serving(tmp_path, RUNS, *options, command=command("plain")) as host:
+    with serving(tmp_path, RUNS, *options, variables=shown(tmp_path), command=command("plain")) as host:
         for kept in (True, False):
             answer = host.run(write, kept=kept)
             assert answer.verdict == ("error", "Sandbox.Failure")

@@ -5,6 +5,7 @@ Without a cgroup that is delegated to the user, as here, limits are watched; ``d
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.host.serving import RUNS, Serving, serving_many
+from tests.host.serving import COMMAND, RUNS, Serving, serving, serving_many
 from tests.host.test_isolation import ATTEMPTS
 from tests.hosts.as_host import CONTAINER, command, doctor, gone, needs_root, owned
 from tests.hosts.container import USER
@@ -130,3 +131,14 @@ time.sleep(60)
 """
     assert host.run(code, function="runs").verdict == ("timeout", "Sandbox.Timedout")
     gone("of-the-late")
+
+
+def test_root_of_a_user_namespace_isolates_as_its_user_does(tmp_path: Path) -> None:
+    """As in a rootless container: uid 0, which to the machine is an ordinary user, and may map no other ids."""
+    variables = owned(tmp_path)
+    unshared = (*command("user")[:4], "unshare", "-Urm", "--", *COMMAND)
+    with serving(tmp_path, RUNS, variables=variables, command=unshared) as host:
+        answer = host.run("import os; result = [os.getuid(), os.path.exists('/sys/fs/cgroup'), os.getppid()]")
+        assert answer.value == [993, False, 0]
+        enforcement = json.loads(host.request("GET", "/readyz").body)["enforcement"]
+        assert (enforcement["mount"], enforcement["uid"]) == ("namespace", "none")

@@ -26,6 +26,7 @@ MECHANISMS = {
     "tmpfs",
     "rlimit",
     "pidfd",
+    "setuid",
     "seccomp",
     "landlock",
     "watchdog",

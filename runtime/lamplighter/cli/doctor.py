@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 _EPILOG = """\b
 Held by:
-  cgroup2, cgroup1, namespace, loop, project-quota, tmpfs, rlimit, pidfd, seccomp, landlock
-             the kernel; it cannot be passed
+  cgroup2, cgroup1, namespace, loop, project-quota, tmpfs, rlimit, pidfd, setuid, seccomp,
+  landlock   the kernel; it cannot be passed
   watchdog   the host looks, and ends who has passed it, some milliseconds later
   none       nothing
 

@@ -176,8 +176,8 @@ def _whole(
     "Host",
     "--allow-unisolated",
     is_flag=True,
-    help="As root, serve even where functions cannot be isolated, as in a plain container: their code then is root "
-    "there, and its limits are only watched.",
+    help="As root, serve even where functions cannot be isolated, as in a plain container: they then see the host's "
+    "files and processes, and their limits are only watched.",
 )
 @_option(
     "Logs",

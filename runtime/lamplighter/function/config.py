@@ -130,7 +130,7 @@ class HostConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Limits (of :data:`lamplighter.function.limits.ENFORCED`) that must be held exactly; otherwise the host does not
     start."""
     allow_unisolated: bool = False
-    """Let root serve where functions cannot be isolated: their code then is root, as the host is."""
+    """Let root serve where functions cannot be isolated: they then see the host's files and processes."""
 
 
 FUNCTION_FIELDS = FunctionConfig.__struct_fields__

@@ -29,11 +29,11 @@ from lamplighter.host.networks import Networks
 from lamplighter.host.report import InvocationLog
 from lamplighter.host.spawning import make_nest, spawn
 from lamplighter.host.working_set import WorkingSet
-from lamplighter.sandbox import root
+from lamplighter.sandbox import files
 from lamplighter.sandbox.cgroups import MIB, Leaf, LeafPool, Limits
 from lamplighter.sandbox.disk import Disk
 from lamplighter.sandbox.native import Process, SandboxFault
-from lamplighter.sandbox.nest import FIRST_ID, ID_COUNT, Nest
+from lamplighter.sandbox.nest import Nest
 from lamplighter.sandbox.processes import child_of_ours, kill_below, resident, runs_as
 from lamplighter.template.server import LEARNED, MESSAGE_LIMIT, REQUEST
 
@@ -115,6 +115,11 @@ class Generation:
     def template_pid(self) -> int:
         return self._process.pid if self._process is not None else 0
 
+    @property
+    def user(self) -> int:
+        """Who its processes are to the host, where that is not the host itself and there is no nest; 0 otherwise."""
+        return 0 if self.isolated else max(0, self._owner)
+
     def tmp_of(self, pid: int) -> str:
         """The directory that an environment has in the place of a /tmp, where nothing can be mounted."""
         return f"{self.pool.host.workspace.tmp()}/{pid}"
@@ -178,10 +183,7 @@ class Generation:
     @property
     def _owner(self) -> int:
         """The host uid of this generation's processes; -1 where it is not checked."""
-        nests = self.pool.host.survey.nests
-        if nests == "none":
-            return -1
-        return FIRST_ID + self._slot * ID_COUNT + root.USER if nests == "root" else os.geteuid()
+        return self.pool.host.survey.user_of(self._slot)
 
     def _on_template_started(self, future: asyncio.Future[tuple[Process, socket.socket, int]]) -> None:
         self._spawning -= 1
@@ -593,6 +595,8 @@ class Generation:
         while not (removed := self._leaf.remove()) and time.monotonic() < until:
             time.sleep(0.002)
         self.pool.host.hierarchy.remove_group(self._group)
+        if self.user:
+            files.remove_owned_in_tmp(self.user)
         return gone and removed
 
     def _on_dissolved(self, future: asyncio.Future[bool]) -> None:

@@ -14,6 +14,7 @@ from lamplighter.sandbox.cgroups import Hierarchy, own_cgroups
 from lamplighter.sandbox.native import adopt_orphans
 from lamplighter.sandbox.nest import Nest, keeper_program
 from lamplighter.sandbox.survey import Survey
+from lamplighter.sandbox.users import available
 
 
 class Ground:
@@ -41,11 +42,22 @@ class Ground:
         )
         no_networks = "" if self.nests == "none" else self._no_networks(staging, slot)
         self.workspace.release_slot(slot)
+        users, no_users = 0, ""
         if self.nests == "none":
             adopt_orphans()
-        self.survey = Survey(
-            survey.Ground(self.hierarchy, no_cgroups, self.nests, self.no_nests, staging, no_networks, tmp_store)
+            users, no_users = available()
+        found = survey.Ground(
+            self.hierarchy,
+            no_cgroups,
+            self.nests,
+            self.no_nests,
+            staging,
+            users,
+            no_users,
+            no_networks,
+            tmp_store,
         )
+        self.survey = Survey(found)
 
     def _no_networks(self, staging: str, slot: int) -> str:
         return Nest.obstacle(

@@ -92,9 +92,11 @@ class Host:
         if self.ground.no_cgroups:
             return self.ground.no_cgroups
         if not self.isolated and os.geteuid() == 0 and not self.config.allow_unisolated:
+            whom = "users of their own" if self.survey.held["uid"] != "none" else "root, as the host is"
             return (
                 f"functions cannot be isolated here, and root does not run them unisolated. {self.ground.no_nests}. "
-                "Run as an unprivileged user, or say --allow-unisolated: functions are then root as the host is"
+                "Run as an unprivileged user, or say --allow-unisolated: functions then see the host's files and "
+                f"processes, as {whom}"
             )
         alone = [function.name for function in self.config.functions if function.network == "none"]
         if alone and self.enforcement["network"] != "namespace":

@@ -37,7 +37,7 @@ def make_nest(host: Host, config: FunctionConfig, slot: int) -> Nest:
     Raises ``OSError``.
     """
     if not host.isolated:
-        return Nest.without(host.keeper_program, host.lifeline)
+        return Nest.without(host.keeper_program, host.lifeline, max(0, host.survey.user_of(slot)))
     tmp_bytes = config.ephemeral_storage_mb * MIB
     return Nest.create(
         staging=host.workspace.staging(),

@@ -16,8 +16,9 @@ import time
 from typing import TYPE_CHECKING
 
 from lamplighter.host.generation import Stage
-from lamplighter.sandbox import processes
+from lamplighter.sandbox import files, processes
 from lamplighter.sandbox.cgroups import MIB, PROCESSES
+from lamplighter.sandbox.native import seen_as
 
 if TYPE_CHECKING:
     from lamplighter.host.environment import Environment
@@ -77,7 +78,7 @@ class Watchdog:
         roots = environment.pids
         if not roots:
             return
-        worker, config = roots[0], environment.pool.config
+        worker, config, user = roots[0], environment.pool.config, environment.generation.user
         below = [pid for pid in processes.descendants(roots) if pid != worker]
         # Processes first: counting them is cheap, and reading the memory of a fork bomb's is not.
         if "processes" in self._limits and (thorough or len(below) >= PROCESSES // 2):
@@ -86,13 +87,15 @@ class Watchdog:
                 environment.overstepped(f"it has {tasks:,} processes and threads; allowed: {PROCESSES:,}")
                 return
         if "memory" in self._limits:
-            used = memory_of(worker, below, above=config.memory_mb * MIB)
+            used = memory_of(worker, below, above=config.memory_mb * MIB, user=user)
             environment.watched_peak = max(environment.watched_peak, used)
             if used > config.memory_mb * MIB:
                 environment.overstepped("", out_of_memory=True)
                 return
         if "tmp" in self._limits and thorough:
-            held = size_of(environment.tmp) + open_in_tmp([worker, *below], environment.tmp)
+            held = files.below(environment.tmp) + (files.owned_in_tmp(user) if user else 0)
+            with seen_as(user):
+                held += files.held_open([worker, *below], environment.tmp, named=not user)
             environment.tmp_used = held
             if held > config.ephemeral_storage_mb * MIB:
                 environment.overstepped(
@@ -100,7 +103,7 @@ class Watchdog:
                 )
 
 
-def memory_of(worker: int, below: list[int], above: int = 0) -> int:
+def memory_of(worker: int, below: list[int], above: int = 0, user: int = 0) -> int:
     """Bytes of memory of a worker and of what it started.
 
     The worker's resident set has its template's shared pages in it, which count for the function. What it started
@@ -110,43 +113,9 @@ def memory_of(worker: int, below: list[int], above: int = 0) -> int:
     own = processes.resident(worker)
     others = sum(processes.resident(pid) for pid in below)
     if below and own + others > above:
-        others = 0
-        for pid in below:
-            others += processes.proportional(pid)
+        with seen_as(user):
+            others = sum(processes.proportional(pid) for pid in below)
     return own + others
-
-
-def size_of(directory: str) -> int:
-    """Bytes that the files below a directory take on disk: holes take none, further names of a file neither."""
-    if not directory:
-        return 0
-    seen: set[tuple[int, int]] = set()
-    total = 0
-    for place, _, files in os.walk(directory):
-        for name in files:
-            with contextlib.suppress(OSError):
-                facts = os.lstat(os.path.join(place, name))
-                if (facts.st_dev, facts.st_ino) not in seen:
-                    seen.add((facts.st_dev, facts.st_ino))
-                    total += facts.st_blocks * 512
-    return total
-
-
-def open_in_tmp(pids: list[int], counted: str) -> int:
-    """Bytes of files in /tmp that processes have open and that are not below ``counted``, or are deleted."""
-    seen: dict[tuple[int, int], int] = {}
-    for pid in pids:
-        with contextlib.suppress(OSError):
-            for name in os.listdir(f"/proc/{pid}/fd"):
-                with contextlib.suppress(OSError):
-                    where = os.readlink(f"/proc/{pid}/fd/{name}")
-                    if not where.startswith("/tmp/") and not where.startswith(f"{counted}/"):  # noqa: S108 - theirs
-                        continue
-                    if where.startswith(f"{counted}/") and not where.endswith(" (deleted)"):
-                        continue
-                    facts = os.stat(f"/proc/{pid}/fd/{name}")
-                    seen[facts.st_dev, facts.st_ino] = facts.st_blocks * 512
-    return sum(seen.values())
 
 
 def _tasks(pid: int) -> int:

@@ -59,9 +59,16 @@ class Workspace:
         return str(path)
 
     def tmp(self) -> str:
-        """The directory of those that environments have in the place of a /tmp, where nothing can be mounted."""
+        """The directory of those that environments have in the place of a /tmp, where nothing can be mounted.
+
+        Environments of other users than the host's make their own in it, and see none of the others'.
+        """
         path = self.path / "tmp"
-        path.mkdir(mode=0o700, exist_ok=True)
+        if not path.is_dir():
+            path.mkdir(mode=0o700)
+            path.chmod(0o1733)
+            for way in (self.path, self._base):
+                way.chmod(0o711)
         return str(path)
 
     def close(self) -> None:

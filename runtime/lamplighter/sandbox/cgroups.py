@@ -342,8 +342,10 @@ class LeafV2(Leaf):
         writable = _open_all([f"{self.path}/cgroup.procs"], os.O_WRONLY)
         try:
             if os.geteuid() == 0:
-                return Entrance(writable, open_leaf(self.path))
-            # Detaching a mount is root's to do. Nobody is isolated here, so the way up from it is open anyway.
+                with contextlib.suppress(PermissionError):
+                    return Entrance(writable, open_leaf(self.path))
+            # Who may not detach a mount isolates nobody by one either (or hands this to nobody, in a user's nests), so
+            # the way up from it is open anyway.
             return Entrance(writable, os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
         except OSError:
             os.close(writable[0])

@@ -41,6 +41,13 @@ FILES_LIMIT = 1_024
 
 Kind = Literal["root", "user", "none"]
 """Nests with ids of their own; nests that are the host's own user; no nests."""
+_KINDS: tuple[Kind, ...] = ("root", "user")
+
+
+def _is_root_of_the_machine() -> bool:
+    """Whether this process's user is uid 0 outside of all user namespaces, as far as can be seen from here."""
+    with open("/proc/self/uid_map", encoding="ascii") as file:
+        return os.geteuid() == 0 and any(line.split()[:2] == ["0", "0"] for line in file)
 
 
 def keeper_program() -> int:
@@ -58,11 +65,13 @@ class Nest:
         program: int,
         lifeline: int,
         kind: Kind = "none",
+        user: int = root.USER,
         disk: Disk | None = None,
         *,
         own_network: bool = False,
     ) -> None:
         self.keeper = keeper
+        self._user = user
         self.kind = kind
         self.own_network = own_network
         self._disk = disk
@@ -103,7 +112,7 @@ class Nest:
             if disk is not None:
                 disk.close()
             raise
-        return cls(keeper, program, lifeline, kind, disk, own_network=own_network)
+        return cls(keeper, program, lifeline, kind, disk=disk, own_network=own_network)
 
     @staticmethod
     def _build(
@@ -144,16 +153,24 @@ class Nest:
         return Process(keeper.pid, keeper.pidfd)
 
     @classmethod
-    def without(cls, program: int, lifeline: int) -> Nest:
-        """The null nest of a host that cannot isolate."""
-        return cls(None, program, lifeline)
+    def without(cls, program: int, lifeline: int, user: int = 0) -> Nest:
+        """The null nest of a host that cannot isolate; ``user`` is who its processes are, 0 for who the host is."""
+        return cls(None, program, lifeline, user=user)
 
     @classmethod
     def best(cls, *, staging: str, slot: int, program: int, lifeline: int) -> tuple[Kind, str]:
-        """The best kind of nest that this process can build, and what stands in the way of any: one is built."""
-        kind: Kind = "root" if os.geteuid() == 0 else "user"
-        obstacle = cls.obstacle(staging=staging, slot=slot, program=program, lifeline=lifeline, kind=kind)
-        return ("none", obstacle) if obstacle else (kind, "")
+        """The best kind of nest that this process can build (one is built), and what stood in the way of a better."""
+        obstacle = ""
+        for kind in _KINDS if os.geteuid() == 0 else _KINDS[1:]:
+            if kind == "user" and _is_root_of_the_machine():
+                # A nest of root's own user would be root to the machine: without capabilities, but whatever goes by
+                # ownership, such as the settings under /proc/sys, would be its to change.
+                break
+            found = cls.obstacle(staging=staging, slot=slot, program=program, lifeline=lifeline, kind=kind)
+            if not found:
+                return kind, obstacle
+            obstacle = obstacle or found
+        return "none", obstacle
 
     @classmethod
     def obstacle(
@@ -230,7 +247,7 @@ class Nest:
                 "struct ll_spawn_spec *",
                 {
                     "nest": self.keeper.pidfd if self.keeper else -1,
-                    "uid": root.USER,
+                    "uid": self._user,
                     "own_user": self.kind == "user",
                     "forks": forks,
                     "path": arguments[0],

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from lamplighter.sandbox import cgroups, confine, disk, root
 from lamplighter.sandbox.cgroups import MIB, Hierarchy, Limits
-from lamplighter.sandbox.nest import FILES_LIMIT, Kind
+from lamplighter.sandbox.nest import FILES_LIMIT, FIRST_ID, ID_COUNT, Kind
 
 LIMITS = (
     "memory",
@@ -44,7 +44,7 @@ _TRIED = Limits(memory=64 * MIB, cpu=0.5, processes=64)
 
 class Enforcement(NamedTuple):
     """How one limit is held: ``cgroup2``, ``cgroup1``, ``namespace``, ``project-quota``, ``loop``, ``tmpfs``,
-    ``rlimit``, ``pidfd``, ``seccomp``, ``landlock``, ``watchdog`` or ``none``.
+    ``rlimit``, ``pidfd``, ``setuid``, ``seccomp``, ``landlock``, ``watchdog`` or ``none``.
     """
 
     limit: str
@@ -72,6 +72,10 @@ class Ground(NamedTuple):
     """What stood in the way of a better kind."""
     staging: str
     """An empty directory of the host's own, on which trials may mount in namespaces of their own."""
+    users: int = 0
+    """Where there are no nests: the first of the uids that functions can be given, 0 where they have the host's own."""
+    no_users: str = ""
+    """Why not, where the host is root."""
     no_networks: str = ""
     """Why a nest cannot have a network of its own; empty if it can: one has had."""
     tmp_store: str = TMP_IN_MEMORY
@@ -88,11 +92,20 @@ class Survey:
         found = {row.limit: row for trial in TRIALS for row in trial(ground)}
         self.rows = tuple(found[limit] for limit in LIMITS)
         self.nests = ground.nests
+        self._users = ground.users
 
     @property
     def held(self) -> dict[str, str]:
         """``{limit: mechanism}``, as ``/readyz`` and reports show it."""
         return {row.limit: row.held_by for row in self.rows}
+
+    def user_of(self, slot: int) -> int:
+        """The host's uid of those functions that have this slot; -1 where it is the host's own, and not looked at."""
+        if self.nests == "root":
+            return FIRST_ID + slot * ID_COUNT + root.USER
+        if self.nests == "user":
+            return os.geteuid()
+        return self._users + slot if self._users else -1
 
     def lacking(self, required: Collection[str]) -> list[Enforcement]:
         """Those of the ``required`` limits that are not held, but watched at best."""
@@ -196,8 +209,14 @@ def _uid(ground: Ground) -> Iterator[Enforcement]:
     if ground.nests == "root":
         yield Enforcement("uid", "namespace")
     else:
-        remedy = _nest_remedy(ground) if os.geteuid() == 0 else "run the host as root"
-        yield Enforcement("uid", "none", f"functions run as the host's own user, uid {os.geteuid()}", remedy)
+        why = f"functions run as the host's own user, uid {os.geteuid()}"
+        if ground.users:
+            yield Enforcement("uid", "setuid")
+        elif os.geteuid() == 0:
+            why = f"{why}: {'; '.join(filter(None, (ground.no_nests, ground.no_users)))}"
+            yield Enforcement("uid", "none", why, _nest_remedy(ground))
+        else:
+            yield Enforcement("uid", "none", why, "run the host as root")
 
 
 def _seccomp(ground: Ground) -> Iterator[Enforcement]:
