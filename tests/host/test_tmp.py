@@ -266,8 +266,9 @@ def test_a_killed_host_leaves_no_device_that_is_used_and_the_next_one_removes_th
 
 
 def test_a_store_that_is_full_fails_launches_with_the_reason_and_serves_again_once_it_is_not(tmp_path: Path) -> None:
-    store, image = tmp_path / "store", tmp_path / "image"
+    store, image, served = tmp_path / "store", tmp_path / "image", tmp_path / "served"
     store.mkdir()
+    served.mkdir()
     with image.open("wb") as file:
         file.truncate(2048 * MIB)
     subprocess.run(["mke2fs", "-q", "-F", "-t", "ext4", str(image)], check=True, timeout=60)
@@ -275,7 +276,7 @@ def test_a_store_that_is_full_fails_launches_with_the_reason_and_serves_again_on
         pytest.skip("no file system can be mounted by a loop device here")
     try:
         options = ("--tmp-store", str(store), "--parked", "0", "--fresh-per-invocation")
-        with serving(tmp_path, RUNS, *options) as host:
+        with serving(served, RUNS, *options) as host:
             assert host.run("result = 1").value == 1
             ballast = store / "ballast"
             with ballast.open("wb") as file:
