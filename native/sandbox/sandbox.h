@@ -64,7 +64,7 @@ int ll_denied_calls(const struct ll_denied **calls);
 int ll_filter(int layers, struct ll_fault *fault);
 
 struct ll_grant {
-    const char *path; /* of a file or of a whole directory; one that is not there grants nothing */
+    const char *path; /* of a file or of a whole directory; one that is not there, or out of reach, grants nothing */
     int writable;     /* besides being read and executed */
 };
 enum {
