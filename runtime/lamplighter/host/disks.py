@@ -25,6 +25,7 @@ from lamplighter.sandbox.disk import Disk, Image
 READY = 2
 """Disks kept ready for the next launches of one function."""
 _CLOSERS = 16
+_REFILL_DELAY_S = 0.03
 RECORD = "loop-devices"
 """The file, in a host's directory, with the numbers of the loop devices that may have been made for it."""
 
@@ -40,6 +41,7 @@ class _Size:
         self.waiting: deque[Taker] = deque()
         self.wanted = 0
         self.making = 0
+        self.tending = False
 
 
 class Disks:
@@ -95,8 +97,16 @@ class Disks:
         kept = self._sizes[size]
         if kept.ready:
             then(kept.ready.popleft())
+            # After the launch, not beside it: it would take the launch's time on a small machine.
+            if not kept.tending:
+                kept.tending = True
+                self._loop.call_later(_REFILL_DELAY_S, self._refill, size)
         else:
             kept.waiting.append(then)
+            self._tend(size)
+
+    def _refill(self, size: int) -> None:
+        self._sizes[size].tending = False
         self._tend(size)
 
     def give_back(self, used: Disk) -> None:
