@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from lamplighter.sandbox import confine
 from lamplighter.sandbox.cgroups import own_cgroups
 
 _CAP_SYS_ADMIN = 21
@@ -52,6 +53,10 @@ def _may_not_mount() -> bool:
     return not int(line.split()[1], 16) >> _CAP_SYS_ADMIN & 1
 
 
+def _no_loop() -> bool:
+    return _not_root() or _may_not_mount() or not os.path.exists("/dev/loop-control")
+
+
 def _compiler() -> bool:
     return shutil.which(os.environ.get("CC", "cc")) is None
 
@@ -69,6 +74,11 @@ LACKS: dict[str, Callable[..., bool]] = {
     r"an ordinary user can make no user namespace: .*": _no_user_namespaces,
     r"this kernel has no overlayfs": lambda: "overlay" not in Path("/proc/filesystems").read_text(),
     r"user-mode Linux is not installed \(linux.uml\)": lambda: shutil.which("linux.uml") is None,
+    r"no loop devices|no file system can be mounted by a loop device here": _no_loop,
+    r"no seccomp here: .*": lambda: bool(confine.no_filter()),
+    r"no Landlock here: .*": lambda: bool(confine.no_landlock()),
+    r"Landlock here does not know abstract sockets": lambda: confine.landlock_version() < confine.SOCKETS_SINCE,
+    r"int 0x80 is x86's": lambda: os.uname().machine != "x86_64",
     r"no C compiler": _compiler,
     r"this machine has no C compiler or no Python.h": lambda: not _headers(),
     r"this machine has no make": lambda: shutil.which("make") is None,

@@ -6,6 +6,7 @@
 
 #include <fcntl.h>
 #include <linux/mount.h>
+#include <sys/inotify.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -60,6 +61,21 @@ int ll_open_leaf(const char *path, struct ll_fault *fault)
     int fd = (int)syscall(SYS_open_tree, AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
 
     return fd < 0 ? ll_fail(fault, "open the cgroup %s", path) : fd;
+}
+
+int ll_watch(const char *path, struct ll_fault *fault)
+{
+    int fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+
+    if (fd < 0)
+        return ll_fail(fault, "watch files");
+    if (inotify_add_watch(fd, path, IN_MODIFY) < 0) {
+        ll_fail(fault, "watch %s", path);
+        close(fd);
+        errno = fault->code;
+        return -1;
+    }
+    return fd;
 }
 
 int ll_populate(const struct ll_range *ranges, int count)

@@ -64,7 +64,7 @@ int ll_denied_calls(const struct ll_denied **calls);
 int ll_filter(int layers, struct ll_fault *fault);
 
 struct ll_grant {
-    const char *path; /* of a file or of a whole directory; one that is not there grants nothing */
+    const char *path; /* of a file or of a whole directory; one that is not there, or out of reach, grants nothing */
     int writable;     /* besides being read and executed */
 };
 enum {
@@ -189,6 +189,9 @@ void ll_disk_use_all(const struct ll_disk *disk);
 int ll_disk_discard(int mount, struct ll_fault *fault);
 /* Remove an unused loop device. */
 int ll_loop_remove(int device, struct ll_fault *fault);
+
+/* A descriptor that becomes readable whenever a cgroup file's content changes (inotify); close-on-exec, never blocks. */
+int ll_watch(const char *path, struct ll_fault *fault);
 
 /* Make pages of this process private and present, ahead of the writes that would fault them in one by one
  * (MADV_POPULATE_WRITE, Linux 5.14). Ranges that are not mapped, or not writable, are passed over. Returns how many

@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from tests.host.serving import RUNS, Serving, needs_root, serving_many, wait_for
@@ -260,3 +261,16 @@ result = found
         held = listening.result().value
     assert found == ["ECONNREFUSED", "ECONNREFUSED"]
     assert len({network, held, os.readlink("/proc/self/ns/net")}) == 3
+
+
+def test_the_documents_list_is_the_one_in_force() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "limits.md").read_text()
+    told: dict[str, tuple[str, str, str]] = {}
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if len(cells) == 4 and cells[1] in ("`EPERM`", "`ENOSYS`"):
+            told |= {name.strip(" `"): (cells[1].strip("`"), cells[2], cells[3]) for name in cells[0].split(",")}
+    assert told == {
+        name: (errno.errorcode[call.code], "workers" if call.template_may else "everybody", call.reason)
+        for name, call in DENIED.items()
+    }

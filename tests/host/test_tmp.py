@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -262,3 +263,28 @@ def test_a_killed_host_leaves_no_device_that_is_used_and_the_next_one_removes_th
     with serving(tmp_path, RUNS, "--tmp-store", "memory") as after:
         assert "removed what host" in after.errors.text
     assert not needless(made)
+
+
+def test_a_store_that_is_full_fails_launches_with_the_reason_and_serves_again_once_it_is_not(tmp_path: Path) -> None:
+    store, image, served = tmp_path / "store", tmp_path / "image", tmp_path / "served"
+    store.mkdir()
+    served.mkdir()
+    with image.open("wb") as file:
+        file.truncate(2048 * MIB)
+    subprocess.run(["mke2fs", "-q", "-F", "-t", "ext4", str(image)], check=True, timeout=60)
+    if subprocess.run(["mount", "-o", "loop", str(image), str(store)], check=False, timeout=60).returncode != 0:
+        pytest.skip("no file system can be mounted by a loop device here")
+    try:
+        options = ("--tmp-store", str(store), "--parked", "0", "--fresh-per-invocation")
+        with serving(served, RUNS, *options) as host:
+            assert host.run("result = 1").value == 1
+            ballast = store / "ballast"
+            with ballast.open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, 1500 * MIB)
+            answers = [host.run("result = 2") for _ in range(4)]  # a few disks were ready
+            assert answers[-1].error["errorType"] == "Sandbox.Failure"
+            assert "MiB left, and a /tmp may need" in answers[-1].error["errorMessage"]
+            ballast.unlink()
+            wait_for(lambda: host.run("result = 3").body == b"3", "an environment with a disk")
+    finally:
+        subprocess.run(["umount", str(store)], check=True, timeout=60)

@@ -71,6 +71,7 @@ def test_nests_and_programs_under_the_sanitizers_leave_nothing_and_name_every_fa
         [str(program), str(keeper), str(staging), str(_image(tmp_path))],
         capture_output=True,
         text=True,
+        errors="replace",
         timeout=100,
         check=False,
     )

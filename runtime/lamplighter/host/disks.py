@@ -24,6 +24,8 @@ from lamplighter.sandbox.disk import Disk, Image
 
 READY = 2
 """Disks kept ready for the next launches of one function."""
+_CLOSERS = 16
+_REFILL_DELAY_S = 0.03
 RECORD = "loop-devices"
 """The file, in a host's directory, with the numbers of the loop devices that may have been made for it."""
 
@@ -39,6 +41,7 @@ class _Size:
         self.waiting: deque[Taker] = deque()
         self.wanted = 0
         self.making = 0
+        self.tending = False
 
 
 class Disks:
@@ -60,6 +63,7 @@ class Disks:
         """Made, and on the way to the event loop."""
         self._closed = False
         self._executor: ThreadPoolExecutor | None = None
+        self._closer: ThreadPoolExecutor | None = None
         self.obstacle = self._prepare(sizes) if wanted else "none are wanted"
 
     def _prepare(self, sizes: Iterable[int]) -> str:
@@ -74,8 +78,9 @@ class Disks:
         except OSError as fault:
             self.close()
             return fault.strerror or str(fault)
-        # Two: one disk that takes its time to go does not keep another from being made.
         self._executor = ThreadPoolExecutor(max_workers=2, thread_name_prefix="disks")
+        # Throwing one away is waiting for the kernel, several times over; many go together when a pool ends.
+        self._closer = ThreadPoolExecutor(max_workers=_CLOSERS, thread_name_prefix="old-disks")
         return ""
 
     def make(self, size: int) -> Disk:
@@ -92,14 +97,22 @@ class Disks:
         kept = self._sizes[size]
         if kept.ready:
             then(kept.ready.popleft())
+            # After the launch, not beside it: it would take the launch's time on a small machine.
+            if not kept.tending:
+                kept.tending = True
+                self._loop.call_later(_REFILL_DELAY_S, self._refill, size)
         else:
             kept.waiting.append(then)
+            self._tend(size)
+
+    def _refill(self, size: int) -> None:
+        self._sizes[size].tending = False
         self._tend(size)
 
     def give_back(self, used: Disk) -> None:
         """Throw away a disk whose environment is gone."""
-        assert self._executor is not None
-        self._executor.submit(used.close)
+        assert self._closer is not None
+        self._closer.submit(used.close)
 
     def _tend(self, size: int) -> None:
         kept = self._sizes[size]
@@ -141,8 +154,9 @@ class Disks:
         for kept in self._sizes.values():
             while kept.ready:
                 kept.ready.popleft().close()
-        if self._executor is not None:
-            self._executor.shutdown(wait=True)
+        for executor in (self._executor, self._closer):
+            if executor is not None:
+                executor.shutdown(wait=True)
         for made in self._undelivered:
             made.close()
         disk.remove_devices(self._devices)

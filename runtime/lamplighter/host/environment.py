@@ -16,6 +16,7 @@ import contextlib
 import enum
 import errno
 import os
+import signal
 import socket
 import time
 from typing import TYPE_CHECKING
@@ -30,7 +31,7 @@ from lamplighter.sandbox.cgroups import Leaf
 from lamplighter.sandbox.disk import Disk
 from lamplighter.sandbox.native import Exit, Process, SandboxFault
 from lamplighter.sandbox.nest import Nest
-from lamplighter.sandbox.processes import kill_below, pid_of
+from lamplighter.sandbox.processes import doomed, kill_below, pid_of
 from lamplighter.worker import channel
 from lamplighter.worker.channel import ProtocolFault, Reply
 
@@ -49,6 +50,8 @@ _LEARNING_S = 1.0
 """Time for a worker to tell which pages its first invocation wrote to; it takes milliseconds."""
 _EXIT_GRACE_S = 0.5
 """Time from a closed channel to the process's end: a worker that exits closes its channel a moment before."""
+_DOOM_LOOKS, _DOOM_LOOK_S = 10, 0.002
+"""How often, and how far apart, to look whether the worker is the one that is killed for memory."""
 _MIB = 1_048_576
 
 
@@ -126,6 +129,9 @@ class Environment:
         self._loop = pool.host.loop
         self._loop.add_reader(sock.fileno(), self._on_channel)
         self._loop.add_reader(log_fd, self._on_log)
+        self._looks = 0
+        if leaf.oom_fd >= 0:
+            self._loop.add_reader(leaf.oom_fd, self._on_out_of_memory)
 
     # --- birth ------------------------------------------------------------------------------------------------------
 
@@ -486,15 +492,19 @@ class Environment:
                 with contextlib.suppress(SandboxFault):  # and if one cannot be killed, kill the other
                     process.kill()
 
-    def _on_exit(self) -> None:
-        """The worker is dead. What it said before is still in the channel, and comes first."""
-        process = self._process
-        assert process is not None
+    def _hear_out(self) -> None:
+        """Read what a dead or dying worker has still said."""
         while self._invocation is not None or self.state is State.STARTING:
             before = (self._invocation, self.state)
             self._on_channel()
             if (self._invocation, self.state) == before:
                 break
+
+    def _on_exit(self) -> None:
+        """The worker is dead. What it said before is still in the channel, and comes first."""
+        process = self._process
+        assert process is not None
+        self._hear_out()
         exit_ = process.reap()
         if exit_ is None:
             return
@@ -520,6 +530,32 @@ class Environment:
         finally:
             self.pool.gone(self)
 
+    def _on_out_of_memory(self) -> None:
+        """The kernel kills for this leaf's limit: the worker, or something that it started.
+
+        Giving hundreds of megabytes back takes a dying worker its time: CPU time, of which a small function has little.
+        So one that is doomed goes at full speed, and its caller does not wait for that: nothing undoes a SIGKILL.
+        """
+        if self.leaf.ran_out():
+            self._looks = _DOOM_LOOKS
+            self._look_for_doom()
+
+    def _look_for_doom(self) -> None:
+        if self._process is None or self._process.pidfd < 0 or self._looks <= 0:
+            return
+        if doomed(self._process.pid):
+            self._looks = 0
+            with contextlib.suppress(OSError):
+                self.leaf.set_cpu(0.0)
+            self._hear_out()
+            if self._invocation is not None and self.leaf.oom_kills():
+                killed = Exit(os.CLD_KILLED, signal.SIGKILL)
+                self._answer_fault(faults.exited(self._invocation.request_id, killed, out_of_memory=True))
+                self.end()
+        else:  # told before the one to kill is chosen
+            self._looks -= 1
+            self._loop.call_later(_DOOM_LOOK_S, self._look_for_doom)
+
     def _death(self, request_id: str, exit_: Exit) -> Fault:
         out_of_memory = exit_.signal == 9 and (self._overstepped or self.leaf.oom_kills() > 0)
         return faults.exited(request_id, exit_, out_of_memory=out_of_memory)
@@ -531,6 +567,8 @@ class Environment:
         self._flusher = self._grace = None
         self._loop.remove_reader(self._sock.fileno())
         self._loop.remove_reader(self._log_fd)
+        if self.leaf.oom_fd >= 0:
+            self._loop.remove_reader(self.leaf.oom_fd)
         self._sock.close()
         os.close(self._log_fd)
         self.log.close()

@@ -46,19 +46,18 @@ class Ground:
         if self.nests == "none":
             adopt_orphans()
             users, no_users = available()
-        self.survey = Survey(
-            survey.Ground(
-                self.hierarchy,
-                no_cgroups,
-                self.nests,
-                self.no_nests,
-                staging,
-                no_networks,
-                tmp_store,
-                users,
-                no_users,
-            )
+        found = survey.Ground(
+            self.hierarchy,
+            no_cgroups,
+            self.nests,
+            self.no_nests,
+            staging,
+            users,
+            no_users,
+            no_networks,
+            tmp_store,
         )
+        self.survey = Survey(found)
 
     def _no_networks(self, staging: str, slot: int) -> str:
         return Nest.obstacle(

@@ -12,6 +12,7 @@ from concurrent.futures import Executor
 
 from lamplighter.sandbox.nest import Nest
 
+_REFILL_DELAY_S = 0.03
 READY = 2
 """Networks kept ready for the next launches."""
 
@@ -29,7 +30,7 @@ class Networks:
     def take(self) -> int:
         """A descriptor, the caller's to close. Raises ``OSError`` where there is none and none can be made."""
         found = self._ready.popleft() if self._ready else self._nest.network()
-        self.tend()
+        self._loop.call_later(_REFILL_DELAY_S, self.tend)  # after the launch, not beside it
         return found
 
     def tend(self) -> None:

@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from lamplighter.sandbox.native import open_leaf
+from lamplighter.sandbox.native import open_leaf, watch
 
 PERIOD_US = 20_000
 """CFS bandwidth period. Short, so that a throttled function stalls for at most about 20 ms at a time; at Lambda's
@@ -76,6 +76,8 @@ class Leaf:
 
     def __init__(self) -> None:
         self._entrance: Entrance | None = None
+        self.oom_fd = -1
+        """Readable once the kernel runs out of memory for this leaf; see :meth:`open_watch`."""
         self._seen = self._cache = 0
 
     def open_entrance(self) -> None:
@@ -102,6 +104,21 @@ class Leaf:
 
     def _open(self) -> Entrance:
         return Entrance([], -1)
+
+    def open_watch(self) -> None:
+        """Have :attr:`oom_fd` opened, where the kernel can tell. A process that is killed for its memory takes its time
+        to go, within its CPU share; who knows of it can lift that."""
+
+    def ran_out(self) -> bool:
+        """Whether :attr:`oom_fd` told of a kill, done or about to be."""
+        with contextlib.suppress(OSError):
+            os.read(self.oom_fd, 4_096)
+        return True
+
+    def close_watch(self) -> None:
+        if self.oom_fd >= 0:
+            os.close(self.oom_fd)
+            self.oom_fd = -1
 
     def peak(self) -> int:
         """Most memory used since :meth:`configure`, bytes, without the page cache of files that is there now.
@@ -232,6 +249,21 @@ class LeafV1(Leaf):
     def _open(self) -> Entrance:
         return Entrance(_open_all([f"{path}/tasks" for path in self._paths()], os.O_WRONLY), -1)
 
+    def open_watch(self) -> None:
+        if not self.memory:
+            return
+        event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        try:
+            control = os.open(f"{self.memory}/memory.oom_control", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                _write(f"{self.memory}/cgroup.event_control", f"{event} {control}")
+            finally:
+                os.close(control)
+        except OSError:  # a kernel without it: such a process goes when it goes
+            os.close(event)
+        else:
+            self.oom_fd = event
+
     def _high_water(self) -> int:
         return int(os.pread(self._peak_fd, 32, 0)) if self._peak_fd >= 0 else 0
 
@@ -265,6 +297,7 @@ class LeafV1(Leaf):
 
     def remove(self) -> bool:
         self.close_entrance()
+        self.close_watch()
         if self._peak_fd >= 0:
             os.close(self._peak_fd)
             self._peak_fd = -1
@@ -318,6 +351,14 @@ class LeafV2(Leaf):
             os.close(writable[0])
             raise
 
+    def open_watch(self) -> None:
+        with contextlib.suppress(OSError):
+            self.oom_fd = watch(f"{self.path}/memory.events")
+
+    def ran_out(self) -> bool:
+        # The file also changes each time that the limit was met and something could be dropped.
+        return super().ran_out() and self.oom_kills() > 0
+
     def _high_water(self) -> int:
         if self._peak_fd >= 0:
             return int(os.pread(self._peak_fd, 32, 0))
@@ -346,6 +387,7 @@ class LeafV2(Leaf):
 
     def remove(self) -> bool:
         self.close_entrance()
+        self.close_watch()
         if self._peak_fd >= 0:
             os.close(self._peak_fd)
             self._peak_fd = -1
@@ -640,4 +682,5 @@ class LeafPool:
         leaf = self._hierarchy.leaf(self._group, f"environment-{self._made}", self._owner)
         leaf.configure(self._limits._replace(cpu=0.0))
         leaf.open_entrance()
+        leaf.open_watch()
         return leaf

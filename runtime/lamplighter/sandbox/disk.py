@@ -21,6 +21,7 @@ import struct
 import subprocess
 import tempfile
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from lamplighter._sandbox import ffi, lib
@@ -34,6 +35,7 @@ _OVERHEAD = struct.Struct("<I")
 _OVERHEAD_AT = _SUPERBLOCK + 0x248
 """``s_overhead_clusters`` of the superblock (the kernel's ext4 documentation): blocks that no file can ever have."""
 _MKE2FS_S = 60
+_REMOVERS = 16
 _MAX_LOOP = "/sys/module/loop/parameters/max_loop"
 
 
@@ -198,5 +200,7 @@ def standing_devices() -> int:
 
 def remove_devices(devices: Iterable[int]) -> None:
     """Remove loop devices that nothing uses; one that is in use is left."""
-    for device in devices:
-        lib.ll_loop_remove(device, fault())
+    # Each is tens of milliseconds of waiting for the kernel, on a machine with work to do.
+    with ThreadPoolExecutor(_REMOVERS, "loop-devices") as pool:
+        for device in devices:
+            pool.submit(lib.ll_loop_remove, device, fault())

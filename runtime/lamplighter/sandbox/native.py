@@ -43,6 +43,15 @@ def adopt_orphans() -> None:
         raise raised(record)
 
 
+def watch(path: str) -> int:
+    """A descriptor that becomes readable when a cgroup file changes; see ``ll_watch``."""
+    record = fault()
+    fd = int(lib.ll_watch(os.fsencode(path), record))
+    if fd < 0:
+        raise raised(record)
+    return fd
+
+
 @contextlib.contextmanager
 def seen_as(user: int) -> Iterator[None]:
     """Within it this thread reaches files as ``user`` does, unless that is 0. What /proc tells of a process only to its

@@ -65,10 +65,10 @@ class Nest:
         program: int,
         lifeline: int,
         kind: Kind = "none",
+        user: int = root.USER,
         disk: Disk | None = None,
         *,
         own_network: bool = False,
-        user: int = root.USER,
     ) -> None:
         self.keeper = keeper
         self._user = user
@@ -112,7 +112,7 @@ class Nest:
             if disk is not None:
                 disk.close()
             raise
-        return cls(keeper, program, lifeline, kind, disk, own_network=own_network)
+        return cls(keeper, program, lifeline, kind, disk=disk, own_network=own_network)
 
     @staticmethod
     def _build(

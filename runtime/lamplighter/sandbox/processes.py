@@ -30,6 +30,23 @@ def proportional(pid: int) -> int:
         return resident(pid)
 
 
+_EXITING, _SIGKILL = 0x4, 1 << 8
+"""PF_EXITING of the kernel's task flags, and the bit of SIGKILL in a signal mask."""
+
+
+def doomed(pid: int) -> bool:
+    """Whether a process is on its way out, or has a SIGKILL waiting for it."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            if int(file.read().rpartition(")")[2].split()[6]) & _EXITING:
+                return True
+        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
+            pending = [int(line.split()[1], 16) for line in file if line.startswith(("SigPnd:", "ShdPnd:"))]
+    except OSError:
+        return False
+    return any(mask & _SIGKILL for mask in pending)
+
+
 def pid_of(pidfd: int) -> int:
     """The pid behind a pidfd, as seen from here (``Pid:`` of proc_pid_fdinfo(5))."""
     with open(f"/proc/self/fdinfo/{pidfd}", encoding="ascii") as file:

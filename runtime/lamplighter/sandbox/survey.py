@@ -72,14 +72,14 @@ class Ground(NamedTuple):
     """What stood in the way of a better kind."""
     staging: str
     """An empty directory of the host's own, on which trials may mount in namespaces of their own."""
-    no_networks: str = ""
-    """Why a nest cannot have a network of its own; empty if it can: one has had."""
-    tmp_store: str = TMP_IN_MEMORY
-    """The directory on whose file system each /tmp is to lie, or :data:`TMP_IN_MEMORY`."""
     users: int = 0
     """Where there are no nests: the first of the uids that functions can be given, 0 where they have the host's own."""
     no_users: str = ""
     """Why not, where the host is root."""
+    no_networks: str = ""
+    """Why a nest cannot have a network of its own; empty if it can: one has had."""
+    tmp_store: str = TMP_IN_MEMORY
+    """The directory on whose file system each /tmp is to lie, or :data:`TMP_IN_MEMORY`."""
 
 
 Trial = Callable[[Ground], Iterable[Enforcement]]
