@@ -16,7 +16,7 @@ native := $(shell find native -type f \( -name '*.c' -o -name '*.h' -o -name '*.
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test bench lint types build layer check clean distclean
+.PHONY: help run test bench chaos lint types build layer check clean distclean
 
 help: ## list the goals
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ test: $(extensions) ## run the tests (ARGS='tests/worker -k logs')
 
 bench: $(bench_environment) $(extensions) ## run the benchmarks against their peers
 	$(python) -m pytest bench $(ARGS)
+
+chaos: $(bench_environment) $(extensions) ## everything goes wrong at once (ARGS='--invocations 20000 --killed-hosts 5')
+	$(python) -m bench.havoc $(ARGS)
 
 lint: $(environment) ## check style and formatting
 	$(python) -m ruff check .

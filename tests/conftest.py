@@ -9,6 +9,12 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.import_plugin("tests.skips")
+
+
 pytest.register_assert_rewrite("tests.host.serving")
 
 # No test here judges speed, and the machine may be busy with anything.

@@ -12,7 +12,19 @@ from cffi import FFI
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-SOURCES = ["fault.c", "root.c", "nest.c", "spawn.c", "fork.c", "process.c"]
+SOURCES = [
+    "fault.c",
+    "root.c",
+    "nest.c",
+    "spawn.c",
+    "fork.c",
+    "process.c",
+    "disk.c",
+    "network.c",
+    "seccomp.c",
+    "landlock.c",
+    "try.c",
+]
 FLAGS = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-Wshadow", "-Wstrict-prototypes", "-fvisibility=hidden"]
 
 

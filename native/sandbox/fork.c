@@ -21,6 +21,7 @@
 
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <linux/mount.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
@@ -189,6 +190,11 @@ static int mount_own(const struct ll_fork_spec *spec, struct ll_fault *fault)
 
     if (mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) < 0)
         return ll_fail(fault, "mount the worker's /proc");
+    if (spec->tmp_mount >= 0) {
+        if (syscall(SYS_move_mount, spec->tmp_mount, "", AT_FDCWD, "/tmp", MOVE_MOUNT_F_EMPTY_PATH) < 0)
+            return ll_fail(fault, "mount the worker's disk on /tmp");
+        return 0;
+    }
     snprintf(options, sizeof options, "mode=1777,size=%llu,nr_inodes=%llu", spec->tmp_bytes, spec->tmp_inodes);
     if (mount("tmpfs", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, options) < 0)
         return ll_fail(fault, "mount the worker's /tmp (%s)", options);
@@ -214,11 +220,20 @@ static int settle(const struct ll_fork_spec *spec, int placed, struct ll_fork_re
         return -1;
     done = microseconds();
     result->place_us = done - start;
+    if (spec->network >= 0 && setns(spec->network, CLONE_NEWNET) < 0)
+        return ll_fail(fault, "join the worker's network");
     if (spec->isolated) {
         if (mount_own(spec, fault) < 0 || drop_capabilities(fault) < 0)
             return -1;
         result->mount_us = microseconds() - done;
-    }
+    } else if (ll_adopt_orphans(fault) < 0 || ll_die_with_parent(fault) < 0)
+        return -1;
+    start = microseconds();
+    if (spec->scopes && ll_confine(NULL, 0, spec->scopes, fault) < 0)
+        return -1;
+    if (spec->filtered && ll_filter(LL_FILTER_TIGHTEN, fault) < 0)
+        return -1;
+    result->filter_us = microseconds() - start;
     return 0;
 }
 

@@ -11,6 +11,10 @@
  *                                          what it covers, or make it writable.
  *   builder exits; the host, a child subreaper, inherits the keeper.
  *
+ * Where the host is not root, the builder gets a user namespace as well, A, in which the host's own user is root, and
+ * the keeper's is below it and maps the same user again, as the function's. M1 then is A's, still more privileged than
+ * M2. To the host, who owns A, all capabilities over both fall; to code inside, none.
+ *
  * The host has threads, and clone copies only the calling one: another may have held any of libc's locks. So between
  * clone and execve nothing here may allocate, fork by libc, or change ids by libc, which tells all threads of it.
  */
@@ -18,6 +22,7 @@
 #define _GNU_SOURCE
 #include "fault.h"
 #include "kernel.h"
+#include "network.h"
 #include "root.h"
 
 #include <fcntl.h>
@@ -25,7 +30,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 
 #ifndef CLOSE_RANGE_CLOEXEC
@@ -54,6 +58,13 @@ static void forbid_user_namespaces(void)
         errno = 0;
 }
 
+static int become_first_user(void)
+{
+    if (syscall(SYS_setgroups, 0, NULL) < 0 || syscall(SYS_setresgid, 0, 0, 0) < 0)
+        return -1;
+    return (int)syscall(SYS_setresuid, 0, 0, 0);
+}
+
 /* Runs as process 1 of the new pid namespace, sharing M1 with the builder until it unshares. */
 static _Noreturn void become_keeper(const struct ll_nest_spec *spec, int go, int status)
 {
@@ -70,8 +81,9 @@ static _Noreturn void become_keeper(const struct ll_nest_spec *spec, int go, int
         ll_fail(&report.fault, "enter the nest's root");
     else if (unshare(CLONE_NEWNS | CLONE_NEWIPC) < 0)
         ll_fail(&report.fault, "unshare the nest's mounts");
-    else if (syscall(SYS_setgroups, 0, NULL) < 0 || syscall(SYS_setresgid, 0, 0, 0) < 0
-             || syscall(SYS_setresuid, 0, 0, 0) < 0)
+    else if (spec->own_network && ll_loopback_up(&report.fault) < 0)
+        ; /* it has said so */
+    else if (!spec->own_user && become_first_user() < 0)
         ll_fail(&report.fault, "become the nest's first user");
     else if (forbid_user_namespaces(), dup2(spec->lifeline_fd, 0) < 0
              || syscall(SYS_close_range, 1, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
@@ -116,11 +128,27 @@ static int abandon(pid_t keeper)
     return -1;
 }
 
-/* Runs in the builder; returns the keeper's pid. */
-static int build(const struct ll_nest_spec *spec, struct ll_fault *fault)
+/* In the builder's own user namespace the host's user is root. Whoever has no right over groups outside must give up
+ * the right to drop any inside before it may map its own. */
+static int map_own_user(int procfs, const unsigned own[2], struct ll_fault *fault)
+{
+    static const unsigned first[2] = {0, 0};
+    char path[64];
+    const int self = getpid();
+
+    snprintf(path, sizeof path, "%d/setgroups", self);
+    SCOPED_FD fd = openat(procfs, path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0 || write(fd, "deny", 4) != 4)
+        return ll_fail(fault, "write setgroups of a user namespace");
+    return ll_write_id_maps(procfs, self, first, own, 1, fault);
+}
+
+/* Runs in the builder; returns the keeper's pid. `own` are the host's uid and gid. */
+static int build(const struct ll_nest_spec *spec, const unsigned own[2], struct ll_fault *fault)
 {
     struct ll_clone_args arguments = {.flags = CLONE_NEWUSER | CLONE_NEWPID | CLONE_PIDFD, .exit_signal = SIGCHLD};
-    static const unsigned from_zero[2] = {0, 0};
+    const unsigned inside[2] = {spec->own_user ? spec->user : 0, spec->own_user ? spec->user : 0};
+    const unsigned outside[2] = {spec->own_user ? 0 : spec->first_id, spec->own_user ? 0 : spec->first_id};
     int keeper = -1, go[2], status[2];
     struct report report;
     pid_t pid;
@@ -129,11 +157,15 @@ static int build(const struct ll_nest_spec *spec, struct ll_fault *fault)
 
     if (procfs < 0)
         return ll_fail(fault, "open /proc");
+    if (spec->own_user && map_own_user(procfs, own, fault) < 0)
+        return -1;
     if (ll_root_build(spec, procfs, fault) < 0)
         return -1;
     if (pipe2(go, O_CLOEXEC) < 0 || pipe2(status, O_CLOEXEC) < 0)
         return ll_fail(fault, "make the keeper's pipes");
     arguments.pidfd = (uint64_t)(uintptr_t)&keeper;
+    if (spec->own_network)
+        arguments.flags |= CLONE_NEWNET;
     pid = (pid_t)ll_clone(&arguments);
     if (pid < 0)
         return ll_fail(fault, "clone into new user and pid namespaces");
@@ -142,7 +174,7 @@ static int build(const struct ll_nest_spec *spec, struct ll_fault *fault)
         become_keeper(spec, go[0], status[1]);
     }
     close(status[1]);
-    if (ll_write_id_maps(procfs, pid, from_zero, spec->first_id, spec->id_count, fault) < 0
+    if (ll_write_id_maps(procfs, pid, inside, outside, spec->own_user ? 1 : spec->id_count, fault) < 0
         || mount_proc(spec->staging, keeper, fault) < 0 || ll_root_enter(spec->staging, fault) < 0)
         return abandon(pid);
     if (write(go[1], "g", 1) != 1) {
@@ -160,6 +192,7 @@ static int build(const struct ll_nest_spec *spec, struct ll_fault *fault)
 int ll_nest_create(const struct ll_nest_spec *spec, struct ll_process *keeper, struct ll_fault *fault)
 {
     struct ll_clone_args arguments = {.flags = CLONE_NEWNS, .exit_signal = SIGCHLD};
+    const unsigned own[2] = {geteuid(), getegid()};
     struct report report = {.pid = -1};
     int pipes[2];
     sigset_t before;
@@ -168,21 +201,23 @@ int ll_nest_create(const struct ll_nest_spec *spec, struct ll_process *keeper, s
 
     /* The keeper must become our child when its builder is gone; otherwise init gets it, and nobody reaps it in a
      * container whose process 1 does not. */
-    if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
-        return ll_fail(fault, "become a child subreaper");
+    if (ll_adopt_orphans(fault) < 0)
+        return -1;
     if (pipe2(pipes, O_CLOEXEC) < 0)
         return ll_fail(fault, "make a pipe");
     SCOPED_FD in = pipes[0];
     SCOPED_FD out = pipes[1];
+    if (spec->own_user)
+        arguments.flags |= CLONE_NEWUSER;
     ll_block_signals(&before);
     builder = (pid_t)ll_clone(&arguments);
     if (builder == 0) {
-        report.pid = build(spec, &report.fault);
+        report.pid = build(spec, own, &report.fault);
         tell(out, &report);
         _exit(0);
     }
     if (builder < 0)
-        ll_fail(fault, "clone into a new mount namespace");
+        ll_fail(fault, spec->own_user ? "clone into new user and mount namespaces" : "clone into a new mount namespace");
     sigprocmask(SIG_SETMASK, &before, NULL);
     if (builder < 0)
         return -1;

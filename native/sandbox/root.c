@@ -61,10 +61,29 @@ static int make_mount_point(const char *source, const char *target, struct ll_fa
     return S_ISDIR(facts.st_mode) ? make_directory(target, fault) : write_file(target, "", fault);
 }
 
-static int bind(const char *source, const char *target, unsigned long flags, struct ll_fault *fault)
+/* What a user namespace of somebody's own asks more: what is mounted below a directory must come along, since leaving
+ * it out would show what it covers; and flags that the source has must stay. */
+static int bind_as_user(const char *source, const char *target, unsigned long flags, struct ll_fault *fault)
+{
+    struct mount_attr attributes = {.attr_set = MOUNT_ATTR_NOSUID};
+
+    attributes.attr_set |= flags & MS_RDONLY ? MOUNT_ATTR_RDONLY : 0;
+    attributes.attr_set |= flags & MS_NODEV ? MOUNT_ATTR_NODEV : 0;
+    attributes.attr_set |= flags & MS_NOEXEC ? MOUNT_ATTR_NOEXEC : 0;
+    if (mount(source, target, NULL, MS_BIND | MS_REC, NULL) < 0)
+        return ll_fail(fault, "bind %s", source);
+    if (syscall(SYS_mount_setattr, AT_FDCWD, target, AT_RECURSIVE, &attributes, sizeof attributes) < 0)
+        return ll_fail(fault, "make the bind of %s read-only", source);
+    return 0;
+}
+
+static int bind(const struct ll_nest_spec *spec, const char *source, const char *target, unsigned long flags,
+                struct ll_fault *fault)
 {
     if (make_mount_point(source, target, fault) < 0)
         return -1;
+    if (spec->own_user)
+        return bind_as_user(source, target, flags, fault);
     if (mount(source, target, NULL, MS_BIND, NULL) < 0)
         return ll_fail(fault, "bind %s", source);
     /* A bind takes the flags of its source; only a remount sets its own. */
@@ -73,14 +92,14 @@ static int bind(const char *source, const char *target, unsigned long flags, str
     return 0;
 }
 
-int ll_write_id_maps(int procfs, int pid, const unsigned inside[2], unsigned outside, unsigned count,
+int ll_write_id_maps(int procfs, int pid, const unsigned inside[2], const unsigned outside[2], unsigned count,
                      struct ll_fault *fault)
 {
     static const char *const names[2] = {"uid_map", "gid_map"};
 
     for (int i = 0; i < 2; i++) {
         char path[64], line[64];
-        int length = snprintf(line, sizeof line, "%u %u %u\n", inside[i], outside, count);
+        int length = snprintf(line, sizeof line, "%u %u %u\n", inside[i], outside[i], count);
 
         snprintf(path, sizeof path, "%d/%s", pid, names[i]);
         SCOPED_FD fd = openat(procfs, path, O_WRONLY | O_CLOEXEC);
@@ -96,6 +115,7 @@ static int owner_map(const struct ll_nest_spec *spec, const struct stat *owner, 
 {
     struct ll_clone_args arguments = {.flags = CLONE_NEWUSER, .exit_signal = SIGCHLD};
     const unsigned inside[2] = {owner->st_uid, owner->st_gid};
+    const unsigned outside[2] = {spec->first_id + spec->user, spec->first_id + spec->user};
     char path[64];
     int namespace = -1;
     pid_t child = (pid_t)ll_clone(&arguments);
@@ -107,7 +127,7 @@ static int owner_map(const struct ll_nest_spec *spec, const struct stat *owner, 
     }
     if (child < 0)
         return ll_fail(fault, "make a user namespace for an idmapped mount");
-    if (ll_write_id_maps(procfs, child, inside, spec->first_id + spec->user, 1, fault) == 0) {
+    if (ll_write_id_maps(procfs, child, inside, outside, 1, fault) == 0) {
         snprintf(path, sizeof path, "%d/ns/user", child);
         namespace = openat(procfs, path, O_RDONLY | O_CLOEXEC);
         if (namespace < 0)
@@ -127,6 +147,8 @@ static int bind_code(const struct ll_nest_spec *spec, const char *source, const 
 
     if (stat(source, &owner) < 0)
         return ll_fail(fault, "find the function's code %s", source);
+    if (spec->own_user) /* idmapped mounts are root's; and what its own user cannot read, the host could not either */
+        return bind(spec, source, target, MS_RDONLY | MS_NOSUID | MS_NODEV, fault);
     if (make_mount_point(source, target, fault) < 0)
         return -1;
     SCOPED_FD map = owner_map(spec, &owner, procfs, fault);
@@ -140,7 +162,7 @@ static int bind_code(const struct ll_nest_spec *spec, const char *source, const 
             && syscall(SYS_move_mount, tree, "", AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH) == 0)
             return 0;
     }
-    return bind(source, target, MS_RDONLY | MS_NOSUID | MS_NODEV, fault);
+    return bind(spec, source, target, MS_RDONLY | MS_NOSUID | MS_NODEV, fault);
 }
 
 static int take_step(const struct ll_nest_spec *spec, const struct ll_step *step, int procfs, struct ll_fault *fault)
@@ -156,16 +178,22 @@ static int take_step(const struct ll_nest_spec *spec, const struct ll_step *step
         return -1;
     switch (step->kind) {
     case LL_BIND:
-        return bind(step->source, target, MS_RDONLY | MS_NOSUID | MS_NODEV, fault);
+        return bind(spec, step->source, target, MS_RDONLY | MS_NOSUID | MS_NODEV, fault);
     case LL_CODE:
         return bind_code(spec, step->source, target, procfs, fault);
     case LL_DEVICE:
-        return bind(step->source, target, MS_NOSUID | MS_NOEXEC, fault);
+        return bind(spec, step->source, target, MS_NOSUID | MS_NOEXEC, fault);
     case LL_TMPFS:
         if (make_directory(target, fault) < 0)
             return -1;
         if (mount("tmpfs", target, "tmpfs", MS_NOSUID | MS_NODEV, step->source) < 0)
             return ll_fail(fault, "mount tmpfs (%s) on %s", step->source, step->target);
+        return 0;
+    case LL_MOUNT:
+        if (make_directory(target, fault) < 0)
+            return -1;
+        if (syscall(SYS_move_mount, step->mount, "", AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH) < 0)
+            return ll_fail(fault, "mount a disk on %s", step->target);
         return 0;
     case LL_OVERLAY:
         if (make_directory(target, fault) < 0)

@@ -9,8 +9,8 @@ int ll_root_build(const struct ll_nest_spec *spec, int procfs, struct ll_fault *
 /* Make `root` the root of this mount namespace and of every process in it, and let go of the old one. */
 int ll_root_enter(const char *root, struct ll_fault *fault);
 
-/* Write /proc/PID/uid_map and gid_map: `count` ids from `inside` on, backed by `outside` on. */
-int ll_write_id_maps(int procfs, int pid, const unsigned inside[2], unsigned outside, unsigned count,
+/* Write /proc/PID/uid_map and gid_map: `count` ids from `inside` on, backed by `outside` on; { uid, gid } each. */
+int ll_write_id_maps(int procfs, int pid, const unsigned inside[2], const unsigned outside[2], unsigned count,
                      struct ll_fault *fault);
 
 #endif

@@ -60,13 +60,23 @@ import ctypes, os, platform
 CLONE, CLONE_PARENT, SIGCHLD = (56 if platform.machine() == "x86_64" else 220), 0x8000, 17
 libc = ctypes.CDLL(None)
 
+made = []
+for _ in range(5):
+    pid = libc.syscall(CLONE, CLONE_PARENT | SIGCHLD, 0, 0, 0, 0)
+    if pid == 0:
+        os._exit(0)
+    made.append(pid)
+
+def lives(pid):
+    try:
+        return open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+while any(map(lives, made)):  # or init would not be safe to fork
+    os.sched_yield()
+
 def handler(event, context):
-    made = []
-    for _ in range(5):
-        pid = libc.syscall(CLONE, CLONE_PARENT | SIGCHLD, 0, 0, 0, 0)
-        if pid == 0:
-            os._exit(0)
-        made.append(pid)
     return made
 """
 
@@ -115,10 +125,10 @@ def test_a_worker_that_tells_its_working_set_in_place_of_an_answer_is_replaced(t
 
 
 @needs_root
-def test_children_that_a_handler_makes_the_hosts_do_not_keep_its_nest_from_ending(tmp_path: Path) -> None:
+def test_children_that_init_makes_the_hosts_do_not_keep_its_nest_from_ending(tmp_path: Path) -> None:
     functions = {"hostile": {"source": SIBLINGS, "parked": 0}, "honest": HONEST}
     with serving_many(tmp_path, functions) as host:
-        assert len(host.invoke(function="hostile").value) == 5
+        assert min(host.invoke(function="hostile").value) > 0
         for _ in range(2):
             built = host.errors.text.count("template frozen")
             os.kill(host.pid, signal.SIGHUP)

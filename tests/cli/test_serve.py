@@ -135,7 +135,8 @@ def test_a_file_is_served_and_the_hosts_options_win_over_it(host: FakeHost, proj
             ["--config", "lamplighter.toml", "--memory", "128", "--env", "A=b"],
             (
                 "Error: --env, --memory and --config exclude each other: say it in lamplighter.toml. "
-                "Only --account, --listen, --region, --report may be given beside it.\n"
+                "Only --account, --allow-unisolated, --listen, --region, --report, --require, --tmp-store may be given "
+                "beside it.\n"
             ),
         ),
         (["--config", "none.toml"], "lamplighter: none.toml: cannot be read: No such file or directory\n"),

@@ -351,6 +351,13 @@ def serving(
         yield host
 
 
+def _toml(value: object) -> str:
+    """JSON's scalars and lists are TOML's as well; its objects are not."""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {_toml(one)}" for key, one in value.items()) + " }"
+    return json.dumps(value)
+
+
 @contextlib.contextmanager
 def serving_many(
     directory: Path, functions: Mapping[str, Mapping[str, object]], *, ready: bool = True, **settings: Any
@@ -363,7 +370,7 @@ def serving_many(
         (code / "app.py").write_text(str(fields["source"]))
         table = {"handler": "app.handler", "code": name, **fields}
         del table["source"]
-        text += f"[functions.{name}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in table.items())
+        text += f"[functions.{name}]\n" + "".join(f"{key} = {_toml(value)}\n" for key, value in table.items())
     (directory / "lamplighter.toml").write_text(text)
     arguments = ["--config", str(directory / "lamplighter.toml")]
     with _stopped_after(Serving(arguments, directory, next(iter(functions)), **settings)) as host:

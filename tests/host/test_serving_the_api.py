@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 from tests.host.serving import RUNS, Serving, needs_root, serving, serving_many
 
+from lamplighter.function.limits import ENFORCED
+
 ARN = "arn:aws:lambda:eu-west-3:210987654321:function:probe"
 CONTEXT = """
 result = {name: getattr(context, name) for name in (
@@ -247,6 +249,6 @@ def test_health_and_readiness_tell_what_is_held_and_where_the_function_is(host: 
         assert time.monotonic() < until
     body = json.loads(ready.body)
     assert body["functions"]["probe"]["template"] == "ready"
-    assert set(body["enforcement"]) == {"memory", "cpu", "processes", "files", "timeout", "tmp", "isolation"}
+    assert tuple(body["enforcement"]) == ENFORCED
     if os.geteuid() == 0:
-        assert body["enforcement"]["isolation"] == "namespace"
+        assert body["enforcement"]["mount"] == "namespace"

@@ -6,25 +6,22 @@ The process that runs this is alone in its cgroup, below the root: as a service 
 from __future__ import annotations
 
 import contextlib
-import http.client
-import json
 import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.hosts.served_in_a_cgroup import MOUNT, Served, served_in_a_cgroup
 
 from lamplighter.sandbox import cgroups, root
 from lamplighter.sandbox.cgroups import MIB, Hierarchy, Leaf, LeafV2, Limits
 from lamplighter.sandbox.native import Process
 from lamplighter.sandbox.nest import FIRST_ID, ID_COUNT, Nest, keeper_program
 
-MOUNT = Path("/sys/fs/cgroup")
 SLOT = 3
 OWNER = FIRST_ID + SLOT * ID_COUNT + root.USER
 
@@ -221,64 +218,18 @@ def test_running_out_of_memory_ends_a_whole_leaf(hierarchy: Hierarchy) -> None:
 
 # --- a whole host -----------------------------------------------------------------------------------------------------
 
-HANDLER = """
-def handler(event, context):
-    if event.get("take"):
-        return len(bytearray(b"x" * 1024) * (event["take"] * 1024))
-    return {"cgroup": open("/proc/self/cgroup").read().strip(), "said": event["say"]}
-"""
-
-
-class _Served:
-    def __init__(self, directory: Path) -> None:
-        (directory / "code").mkdir()
-        (directory / "code" / "app.py").write_text(HANDLER)
-        self.cgroup = MOUNT / f"serve-{os.getpid()}"
-        self.cgroup.mkdir()
-        self.log = directory / "log"
-        serve = [sys.executable, "-P", "-m", "lamplighter", "serve", "app.handler", "--code", str(directory / "code")]
-        serve += ["--function-name", "probe", "--memory", "128", "--timeout", "60", "--listen", "127.0.0.1:0"]
-        with open(self.log, "wb") as log:
-            self.process = subprocess.Popen(
-                ["/bin/sh", "-c", 'echo $$ > "$0/cgroup.procs"; exec "$@"', str(self.cgroup), *serve],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
-        _eventually(lambda: "listening on" in self.text or self.process.poll() is not None, "the host listens")
-        match = re.search(r"listening on http://127\.0\.0\.1:(\d+)", self.text)
-        assert match, self.text
-        self.port = int(match[1])
-
-    @property
-    def text(self) -> str:
-        return self.log.read_text(errors="replace")
-
-    def invoke(self, event: object) -> tuple[bool, dict[str, str]]:
-        """Whether the function failed, and the payload."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        with contextlib.closing(connection):
-            connection.request("POST", "/2015-03-31/functions/probe/invocations", json.dumps(event))
-            response = connection.getresponse()
-            payload = json.loads(response.read())
-            assert response.status == 200, payload
-            return response.headers.get("X-Amz-Function-Error") is not None, payload
-
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Served]:
-    host = _Served(tmp_path_factory.mktemp("served"))
-    yield host
-    if host.process.poll() is None:
-        host.process.kill()
-        host.process.wait(20)
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with served_in_a_cgroup(tmp_path_factory.mktemp("served")) as host:
+        yield host
 
 
-def test_a_host_holds_its_limits_by_version_2_and_says_so(served: _Served) -> None:
+def test_a_host_holds_its_limits_by_version_2_and_says_so(served: Served) -> None:
     assert "memory: cgroup2, cpu: cgroup2, processes: cgroup2" in served.text
 
 
-def test_a_worker_is_forked_into_a_leaf_of_the_host(served: _Served) -> None:
+def test_a_worker_is_forked_into_a_leaf_of_the_host(served: Served) -> None:
     failed, answer = served.invoke({"say": "good evening"})
     assert not failed, answer
     assert answer["said"] == "good evening"
@@ -291,17 +242,13 @@ def test_a_worker_is_forked_into_a_leaf_of_the_host(served: _Served) -> None:
     assert (leaf / "cpu.max").read_text().split() == ["1447", "20000"]
 
 
-def test_a_handler_that_runs_out_of_memory_is_answered_so(served: _Served) -> None:
-    failed, answer = served.invoke({"take": 512})
+def test_a_handler_that_runs_out_of_memory_is_answered_so(served: Served) -> None:
+    failed, answer = served.invoke({"take": 64})
     assert failed
     assert answer["errorType"] == "Runtime.OutOfMemory"
     failed, answer = served.invoke({"say": "again"})
     assert not failed, answer
 
 
-def test_a_host_that_stops_leaves_no_cgroup(served: _Served) -> None:
-    served.process.terminate()
-    assert served.process.wait(60) == 0, served.text
-    assert not [entry for entry in served.cgroup.iterdir() if entry.is_dir()]
-    assert (served.cgroup / "cgroup.subtree_control").read_text().split() == []
-    served.cgroup.rmdir()
+def test_a_host_that_stops_leaves_no_cgroup(served: Served) -> None:
+    served.stop()

@@ -2,7 +2,7 @@
  * Nests and spawned programs, from C, so that the sanitizers see every access: what goes wrong says so with its errno and
  * what it was about; and whatever happens, no descriptor, no child and no mount is left.
  *
- *     test_sandbox KEEPER STAGING          as root; STAGING is an empty directory
+ *     test_sandbox KEEPER STAGING IMAGE    as root; STAGING is an empty directory, IMAGE an ext4 (or empty: no disks)
  *
  * fork.c is not here: it needs an interpreter. The tests in Python exercise it.
  */
@@ -21,6 +21,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -33,8 +34,9 @@
 
 enum { FIRST_ID = 0x4C000000 + 4000 * 65536, IDS = 65536, USER = 993, MOST_STEPS = 24 };
 
-static const char *staging;
+static const char *staging, *image;
 static int keeper_fd, lifeline[2], failures, checks;
+static int own_user; /* nests are of the kind that takes no root */
 
 #define CHECK(condition, ...)                                                                                          \
     do {                                                                                                               \
@@ -127,6 +129,7 @@ static struct ll_nest_spec nest_spec(const struct plan *plan)
         .first_id = FIRST_ID,
         .id_count = IDS,
         .user = USER,
+        .own_user = own_user,
         .keeper_fd = keeper_fd,
         .lifeline_fd = lifeline[0],
     };
@@ -223,7 +226,8 @@ static struct ll_spawn_spec *shell(struct shell *shell, const char *script, int 
     };
     shell->spec = (struct ll_spawn_spec){
         .nest = nest,
-        .uid = USER,
+        .uid = nest >= 0 ? USER : 0,
+        .own_user = own_user,
         .path = "/bin/sh",
         .argv = (char *const *)shell->argv,
         .envp = (char *const *)shell->envp,
@@ -290,6 +294,25 @@ static void a_program_gets_its_arguments_its_environment_and_its_descriptors_alo
     close(other);
 }
 
+static void a_program_without_a_nest_is_who_it_is_told_to_be(void)
+{
+    struct residue before = residue();
+    struct shell shell_;
+    char said[4096];
+    int pipes[2], null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+    if (null < 0 || pipe2(pipes, O_CLOEXEC) < 0)
+        abort();
+    shell(&shell_, "id -u; id -g; grep -E '^(CapPrm|CapBnd)' /proc/self/status", -1, null, pipes[1]);
+    shell_.spec.uid = FIRST_ID;
+    shell_.spec.forks = 1;
+    CHECK(run(&shell_.spec, pipes[1], pipes[0], said, sizeof said) == 0, "%s", said);
+    CHECK(strcmp(said, "1537212416\n1537212416\nCapPrm:\t0000000000000000\nCapBnd:\t0000000000000000\n") == 0, "%s", said);
+    close(pipes[0]);
+    close(null);
+    check_nothing_left(before, "a program of another user's");
+}
+
 static void a_program_starts_with_signals_as_they_are_by_default(void)
 {
     sigset_t some, before;
@@ -347,7 +370,7 @@ static void a_program_that_cannot_be_started_says_why_and_leaves_nothing(int nes
     check_not_spawned(spec, EBADF, "enter cgroup 1 of 1");
     spec->placement_count = 0;
     spec->nest = null; /* no pidfd */
-    check_not_spawned(spec, EINVAL, "join the nest's pid namespace");
+    check_not_spawned(spec, EINVAL, own_user ? "join the nest's user and pid namespaces" : "join the nest's pid namespace");
     close(null);
 }
 
@@ -375,6 +398,13 @@ static void a_program_in_a_nest_is_nobody_and_sees_what_it_was_given(void)
     a_program_that_cannot_be_started_says_why_and_leaves_nothing(keeper.pidfd);
     end_nest(&keeper);
     check_nothing_left(before, "a nest");
+}
+
+static void so_it_is_in_a_nest_of_the_hosts_own_user(void)
+{
+    own_user = 1;
+    a_program_in_a_nest_is_nobody_and_sees_what_it_was_given();
+    own_user = 0;
 }
 
 static void the_number_of_a_nests_pidfd_may_be_one_the_program_gets(void)
@@ -447,6 +477,7 @@ static void all_this_works_where_clone3_is_denied(void)
         CHECK(syscall(SYS_clone3, NULL, 0) == -1 && errno == ENOSYS, "clone3 is not denied");
         check_run("echo $GREETING", -1, 0, "hello\n");
         a_program_in_a_nest_is_nobody_and_sees_what_it_was_given();
+        so_it_is_in_a_nest_of_the_hosts_own_user();
         a_step_that_cannot_be_taken_says_which_and_leaves_nothing();
         fflush(stdout);
         _exit(failures != 0);
@@ -455,13 +486,168 @@ static void all_this_works_where_clone3_is_denied(void)
     CHECK(status == 0, "%d", status);
 }
 
+/* --- disks --------------------------------------------------------------------------------------------------------- */
+
+static void a_disk_lasts_as_long_as_its_mount_is_held(void)
+{
+    struct residue before = residue();
+    struct ll_nest_spec spec;
+    struct ll_process keeper = {-1, -1};
+    struct ll_fault fault = {0};
+    struct ll_disk disk = {-1, -1};
+    struct plan *plan = working_plan();
+    struct stat facts;
+    int fd = open(image, O_RDWR | O_CLOEXEC);
+
+    if (fd < 0 || fstat(fd, &facts) < 0)
+        abort();
+    if (facts.st_size == 0) {
+        close(fd);
+        return;
+    }
+    if (ll_disk_mount(fd, &disk, &fault) < 0) {
+        CHECK(0, "cannot %s: %s", fault.verb, strerror(fault.code));
+        close(fd);
+        return;
+    }
+    close(fd);
+    ll_disk_use_all(&disk);
+    plan->count--; /* its tmpfs on /tmp */
+    add(plan, LL_MOUNT, "", "/tmp");
+    plan->steps[plan->count - 1].mount = disk.mount;
+    spec = nest_spec(plan);
+    CHECK(ll_nest_create(&spec, &keeper, &fault) == 0, "cannot %s: %s", fault.verb, strerror(fault.code));
+    check_run("while read -r _ where kind _; do [ $where = /tmp ] && echo $kind; done < /proc/mounts; true", keeper.pidfd, 0,
+              "ext4\n");
+    CHECK(ll_disk_discard(disk.mount, &fault) == 0, "cannot %s: %s", fault.verb, strerror(fault.code));
+    check_run("echo x 2> /dev/null > /tmp/new || echo failed", keeper.pidfd, 0, "failed\n");
+    end_nest(&keeper);
+    close(disk.mount);
+    check_nothing_left(before, "a disk");
+}
+
+static void a_disk_that_cannot_be_had_says_why_and_leaves_nothing(void)
+{
+    struct residue before = residue();
+    struct ll_fault fault = {0};
+    struct ll_disk disk = {-1, -1};
+    int fd = memfd_create("image", MFD_CLOEXEC);
+
+    CHECK(ll_disk_mount(fd, &disk, &fault) == -1 && fault.code == EXDEV, "%s: %s", fault.verb, strerror(fault.code));
+    CHECK(strstr(fault.verb, "memory itself"), "\"%s\"", fault.verb);
+    close(fd);
+    CHECK(ll_disk_mount(-1, &disk, &fault) == -1 && fault.code == EBADF, "%s: %s", fault.verb, strerror(fault.code));
+    CHECK(ll_disk_discard(keeper_fd, &fault) == -1 && fault.code == ENOTDIR, "%s", fault.verb);
+    CHECK(ll_loop_remove(1 << 19, &fault) == 0 || fault.code == ENOENT, "what is not there: %s", fault.verb);
+    check_nothing_left(before, "disks that cannot be had");
+}
+
+/* --- networks, filters, rules ---------------------------------------------------------------------------------------- */
+
+static void a_nest_without_a_network_has_a_loopback_and_its_workers_get_their_own(void)
+{
+    struct residue before = residue();
+    struct ll_nest_spec spec = nest_spec(working_plan());
+    struct ll_process keeper = {-1, -1};
+    struct ll_fault fault = {0};
+    struct stat ours, theirs;
+    int fd;
+
+    spec.own_network = 1;
+    if (ll_nest_create(&spec, &keeper, &fault) < 0) {
+        CHECK(0, "cannot %s: %s", fault.verb, strerror(fault.code));
+        return;
+    }
+    fd = ll_network_create(keeper.pidfd, &fault);
+    CHECK(fd >= 0, "cannot %s: %s", fault.verb, strerror(fault.code));
+    CHECK(fstat(fd, &theirs) == 0 && stat("/proc/self/ns/net", &ours) == 0 && ours.st_ino != theirs.st_ino, "ours");
+    close(fd);
+    end_nest(&keeper);
+    CHECK(ll_network_create(keeper_fd, &fault) == -1 && fault.code == EINVAL, "%s", strerror(fault.code));
+    CHECK(strcmp(fault.verb, "join the nest's user namespace") == 0, "\"%s\"", fault.verb);
+    check_nothing_left(before, "a nest without a network");
+}
+
+static int filtered_shell(int layers, const char *script, char *said, size_t size)
+{
+    struct shell shell_;
+    struct ll_spawn_spec *spec;
+    int pipes[2], null = open("/dev/null", O_RDONLY | O_CLOEXEC), status;
+
+    if (null < 0 || pipe2(pipes, O_CLOEXEC) < 0)
+        abort();
+    spec = shell(&shell_, script, -1, null, pipes[1]);
+    spec->filter = layers;
+    status = run(spec, pipes[1], pipes[0], said, size);
+    close(pipes[0]);
+    close(null);
+    return status;
+}
+
+static void a_filtered_program_is_told_what_the_table_says(void)
+{
+    struct residue before = residue();
+    struct ll_fault fault = {0};
+    const struct ll_denied *calls;
+    const int count = ll_denied_calls(&calls);
+    char said[4096];
+
+    CHECK(count > 40, "%d calls are denied", count);
+    for (int i = 0; i < count; i++)
+        CHECK(calls[i].name && calls[i].reason && (calls[i].code == EPERM || calls[i].code == ENOSYS), "row %d", i);
+    for (int layers = 1; layers <= 3; layers++) {
+        int status = filtered_shell(layers, "grep Seccomp: /proc/self/status; ls / | grep -c usr", said, sizeof said);
+
+        CHECK(status == 0 && strcmp(said, "Seccomp:\t2\n1\n") == 0, "%d: %d %s", layers, status, said);
+    }
+    CHECK(filtered_shell(1, "unshare -m true 2>&1 | grep -c 'not permitted'", said, sizeof said) == 0, "%s", said);
+    CHECK(ll_try(LL_TRY_FILTER, &fault) == 0, "cannot %s: %s", fault.verb, strerror(fault.code));
+    check_nothing_left(before, "filters");
+}
+
+static void a_confined_program_opens_what_it_was_granted_and_nothing_else(void)
+{
+    struct residue before = residue();
+    const struct ll_grant grants[] = {{"/usr", 0},   {"/bin", 0},       {"/lib", 0},         {"/lib64", 0},
+                                      {"/proc", 0}, {"/dev/null", 1}, {"/nowhere/at/all", 0}, {staging, 1}};
+    struct ll_fault fault = {0};
+    struct shell shell_;
+    struct ll_spawn_spec *spec;
+    char script[PATH_MAX + 200], said[4096] = "";
+    int pipes[2], null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+    if (ll_landlock_version() < 1) {
+        CHECK(ll_try(LL_TRY_LANDLOCK, &fault) == -1 && strstr(fault.verb, "Landlock"), "\"%s\"", fault.verb);
+        close(null);
+        return;
+    }
+    if (null < 0 || pipe2(pipes, O_CLOEXEC) < 0)
+        abort();
+    snprintf(script, sizeof script,
+             "cat /etc/passwd 2>&1 | grep -c denied; echo x 2> /dev/null > /usr/x || echo read-only; "
+             "echo kept > %s/file; cat %s/file; rm %s/file",
+             staging, staging, staging);
+    spec = shell(&shell_, script, -1, null, pipes[1]);
+    spec->grants = grants;
+    spec->grant_count = sizeof grants / sizeof *grants;
+    spec->scopes = LL_SCOPE_SOCKETS | LL_SCOPE_SIGNALS;
+    spec->uid = 0; /* this one's own: the way to the granted directory is closed to others */
+    CHECK(run(spec, pipes[1], pipes[0], said, sizeof said) == 0, "%s", said);
+    CHECK(strcmp(said, "1\nread-only\nkept\n") == 0, "%s", said);
+    close(pipes[0]);
+    close(null);
+    CHECK(ll_try(LL_TRY_LANDLOCK, &fault) == 0, "cannot %s: %s", fault.verb, strerror(fault.code));
+    check_nothing_left(before, "rules");
+}
+
 int main(int argc, char **argv)
 {
-    if (argc != 3) {
-        fprintf(stderr, "usage: %s KEEPER STAGING\n", argv[0]);
+    if (argc != 4) {
+        fprintf(stderr, "usage: %s KEEPER STAGING IMAGE\n", argv[0]);
         return 2;
     }
     staging = argv[2];
+    image = argv[3];
     keeper_fd = open(argv[1], O_RDONLY | O_CLOEXEC);
     if (keeper_fd < 0 || pipe2(lifeline, O_CLOEXEC) < 0) {
         perror(argv[1]);
@@ -470,12 +656,19 @@ int main(int argc, char **argv)
     a_step_that_cannot_be_taken_says_which_and_leaves_nothing();
     a_nest_that_cannot_be_made_says_why_and_leaves_nothing();
     a_program_gets_its_arguments_its_environment_and_its_descriptors_alone();
+    a_program_without_a_nest_is_who_it_is_told_to_be();
     a_program_starts_with_signals_as_they_are_by_default();
     a_program_that_cannot_be_started_says_why_and_leaves_nothing(-1);
     a_program_in_a_nest_is_nobody_and_sees_what_it_was_given();
+    so_it_is_in_a_nest_of_the_hosts_own_user();
     the_number_of_a_nests_pidfd_may_be_one_the_program_gets();
     everything_in_a_nest_ends_with_its_host();
     all_this_works_where_clone3_is_denied();
+    a_disk_lasts_as_long_as_its_mount_is_held();
+    a_disk_that_cannot_be_had_says_why_and_leaves_nothing();
+    a_nest_without_a_network_has_a_loopback_and_its_workers_get_their_own();
+    a_filtered_program_is_told_what_the_table_says();
+    a_confined_program_opens_what_it_was_granted_and_nothing_else();
     printf("%d checks, %d failures\n", checks, failures);
     return failures != 0;
 }

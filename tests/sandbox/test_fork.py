@@ -176,7 +176,7 @@ print(json.dumps({"problem": "", "stages": found.stages}))
     worker, parent = template.lines(code)
     assert isinstance(worker["stages"], dict)
     assert isinstance(parent["stages"], dict)
-    assert worker["stages"].keys() == {"touch", "place", "mount"}
+    assert worker["stages"].keys() == {"touch", "place", "mount", "filter"}
     assert parent["stages"].keys() == {"nest", "clone"}
     assert worker["stages"]["mount"] > 0
     assert all(took > 0 for took in parent["stages"].values())

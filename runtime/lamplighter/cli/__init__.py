@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import click
 
-from lamplighter.cli import invoke, serve
+from lamplighter.cli import doctor, invoke, serve
 
 __all__ = ["main"]
 
@@ -46,3 +46,4 @@ def main() -> None:
 
 main.add_command(serve.command)
 main.add_command(invoke.command)
+main.add_command(doctor.command)

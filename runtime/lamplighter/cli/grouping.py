@@ -1,10 +1,21 @@
-"""Options under headings, so that a long ``--help`` can be read by topic."""
+"""Options under headings, so that a long ``--help`` can be read by topic; and options that are lists of limits."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import click
+
+from lamplighter.function.limits import ENFORCED
+
+
+def limit_names(context: click.Context, parameter: click.Parameter, value: str) -> tuple[str, ...]:
+    """The callback of an option that names limits: ``memory,cpu``."""
+    names = tuple(word.strip() for word in value.split(",") if word.strip())
+    for name in names:
+        if name not in ENFORCED:
+            raise click.BadParameter(f"{name!r} is no limit; allowed: {', '.join(ENFORCED)}.")
+    return names
 
 
 class GroupedOption(click.Option):

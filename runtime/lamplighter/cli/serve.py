@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from lamplighter.cli.grouping import GroupedCommand, GroupedOption
+from lamplighter.cli.grouping import GroupedCommand, GroupedOption, limit_names
 from lamplighter.function.limits import (
     CONCURRENCY,
     DEFAULT_ACCOUNT,
     DEFAULT_LISTEN,
     DEFAULT_REGION,
+    DEFAULT_TMP_STORE,
+    ENFORCED,
     ENVIRONMENT_BYTES_MAX,
     EPHEMERAL_STORAGE_MB,
     IDLE_TIMEOUT_S,
@@ -22,6 +24,7 @@ from lamplighter.function.limits import (
     LOG_FORMATS,
     LOG_LEVELS,
     MEMORY_MB,
+    NETWORKS,
     PARKED,
     QUEUE,
     REPORTS,
@@ -50,10 +53,11 @@ lamplighter.toml has one table a function; its fields, and those of [host]:
   environment = { TABLE = "orders" }
   layers = ["layers/pillow"]        # warm_up, parked, concurrency, queue, ...
 
-Exit status: 0 after an orderly stop, 2 for a configuration that cannot be served.
+Exit status: 0 after an orderly stop, 1 where the host cannot start (what it needs or was told to require is not there;
+lamplighter doctor shows what is), 2 for a configuration that cannot be served.
 """
 
-_HOST_OPTIONS = {"listen", "report", "region", "account"}
+_HOST_OPTIONS = {"listen", "report", "region", "account", "tmp_store", "require", "allow_unisolated"}
 """Options that are the host's, not a function's: beside ``--config`` they take the place of what its file says."""
 
 
@@ -113,6 +117,14 @@ def _whole(
 @_whole("Limits", "--memory", MEMORY_MB, "Memory; CPU comes with it, one vCPU per 1,769 MB.")
 @_whole("Limits", "--timeout", TIMEOUT_S, "Longest invocation.")
 @_whole("Limits", "--ephemeral-storage", EPHEMERAL_STORAGE_MB, "Size of /tmp.")
+@_option(
+    "Limits",
+    "--network",
+    type=click.Choice(NETWORKS),
+    default="host",
+    show_default=True,
+    help="The host's network, or for each environment a loopback interface of its own and nothing else.",
+)
 @_whole("Environments", "--concurrency", CONCURRENCY, "Execution environments at most.")
 @_whole("Environments", "--parked", PARKED, "Environments kept ready and never invoked; no more than --concurrency.")
 @_whole("Environments", "--queue", QUEUE, "Invocations that may wait when all environments are busy; 0 answers 429.")
@@ -141,8 +153,32 @@ def _whole(
     metavar="HOST:PORT",
     help="Where to serve the Invoke API; [::1]:9000 for IPv6, port 0 for any free one.",
 )
+@_option(
+    "Host",
+    "--tmp-store",
+    default=DEFAULT_TMP_STORE,
+    show_default=True,
+    metavar="DIR",
+    help='Directory on whose file system each /tmp lies; "memory" keeps them in memory, and counts them as it.',
+)
 @_option("Host", "--region", default=DEFAULT_REGION, show_default=True, metavar="R", help="AWS region to appear in.")
 @_option("Host", "--account", default=DEFAULT_ACCOUNT, show_default=True, metavar="ID", help="AWS account, 12 digits.")
+@_option(
+    "Host",
+    "--require",
+    default="",
+    callback=limit_names,
+    metavar="LIMIT,...",
+    help=f"Do not start where one of these is only watched or not held: {', '.join(ENFORCED)}. "
+    "lamplighter doctor shows what holds each here.",
+)
+@_option(
+    "Host",
+    "--allow-unisolated",
+    is_flag=True,
+    help="As root, serve even where functions cannot be isolated, as in a plain container: they then see the host's "
+    "files and processes, and their limits are only watched.",
+)
 @_option(
     "Logs",
     "--log-format",
@@ -192,17 +228,21 @@ def command(context: click.Context, /, handler: str | None, config: str | None, 
     sys.exit(run(served))
 
 
+def _spelled(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
 def _from_file(context: click.Context, handler: str | None, path: str, options: dict[str, Any]) -> HostConfig:
     from lamplighter.function.config import load_config  # noqa: PLC0415 - as above
 
     if handler is not None:
         raise click.UsageError(f"HANDLER ({handler}) and --config ({path}) exclude each other.")
     given = {name for name in options if context.get_parameter_source(name) is not ParameterSource.DEFAULT}
-    misplaced = sorted(f"--{name.replace('_', '-')}" for name in given - _HOST_OPTIONS)
+    misplaced = sorted(_spelled(name) for name in given - _HOST_OPTIONS)
     if misplaced:
         raise click.UsageError(
             f"{', '.join(misplaced)} and --config exclude each other: say it in {path}. "
-            f"Only {', '.join(f'--{name}' for name in sorted(_HOST_OPTIONS))} may be given beside it."
+            f"Only {', '.join(sorted(_spelled(name) for name in _HOST_OPTIONS))} may be given beside it."
         )
     return load_config(path, **{name: options[name] for name in given})
 
@@ -234,6 +274,7 @@ def _from_options(handler: str, options: dict[str, Any]) -> HostConfig:
         idle_timeout_s=options["idle_timeout"],
         fresh_per_invocation=options["fresh_per_invocation"],
         warm_up=options["warm_up"],
+        network=options["network"],
         log_format=options["log_format"],
         log_level=options["log_level"] or "",
         pass_credentials=options["pass_credentials"],

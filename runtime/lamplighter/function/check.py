@@ -121,6 +121,14 @@ class Fields:
         self._refuse_value(field, value, " or ".join(repr(choice) for choice in choices))
         return default
 
+    def words(self, field: str, choices: Sequence[str]) -> tuple[str, ...]:
+        """Any of a few words, in a list."""
+        values = self._list(field, "words")
+        for value in values:
+            if value not in choices:
+                self._refuse_value(field, value, ", ".join(choices))
+        return tuple(str(value) for value in values)
+
     def folder(self, field: str, default: str) -> str:
         """A directory that exists, made absolute."""
         return self._folder(field, self.given.get(field, default))

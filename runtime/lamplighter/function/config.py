@@ -24,6 +24,8 @@ from lamplighter.function.limits import (
     DEFAULT_LISTEN,
     DEFAULT_NAME,
     DEFAULT_REGION,
+    DEFAULT_TMP_STORE,
+    ENFORCED,
     EPHEMERAL_STORAGE_MB,
     HANDLER_PATTERN,
     IDLE_TIMEOUT_S,
@@ -32,12 +34,14 @@ from lamplighter.function.limits import (
     LOG_LEVELS,
     MEMORY_MB,
     NAME_PATTERN,
+    NETWORKS,
     PARKED,
     PORT,
     QUEUE,
     REGION_PATTERN,
     REPORTS,
     TIMEOUT_S,
+    TMP_IN_MEMORY,
 )
 
 __all__ = [
@@ -54,6 +58,7 @@ __all__ = [
 ]
 
 LogFormat = Literal["text", "json"]
+Network = Literal["host", "none"]
 Report = Literal["lambda", "full"]
 
 _NAME_ALLOWED = "1 to 64 letters, digits, hyphens and underscores"
@@ -97,6 +102,8 @@ class FunctionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """How the function's log records are written."""
     log_level: str = ""
     """Least severe level logged, TRACE to FATAL; empty leaves Lambda's default."""
+    network: Network = "host"
+    """``host``: the host's. ``none``: a loopback interface of each environment's own, and nothing else."""
     pass_credentials: bool = False
     """Give the function the AWS credentials found in the host's own environment variables. Otherwise it has none."""
 
@@ -117,10 +124,17 @@ class HostConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Twelve digits; region and account make up the functions' ARNs."""
     log_format: LogFormat = "text"
     """How the host's own lines are written."""
+    tmp_store: str = DEFAULT_TMP_STORE
+    """The directory, absolute, on whose file system the functions' /tmp lie; ``memory`` for a tmpfs each."""
+    require: tuple[str, ...] = ()
+    """Limits (of :data:`lamplighter.function.limits.ENFORCED`) that must be held exactly; otherwise the host does not
+    start."""
+    allow_unisolated: bool = False
+    """Let root serve where functions cannot be isolated: they then see the host's files and processes."""
 
 
 FUNCTION_FIELDS = FunctionConfig.__struct_fields__
-HOST_FIELDS = ("listen", "report", "region", "account", "log_format")
+HOST_FIELDS = ("listen", "report", "region", "account", "log_format", "tmp_store", "require", "allow_unisolated")
 
 
 def function_config(directory: str | os.PathLike[str] = ".", /, **fields: object) -> FunctionConfig:
@@ -137,7 +151,7 @@ def function_config(directory: str | os.PathLike[str] = ".", /, **fields: object
 
 
 def host_config(functions: Sequence[FunctionConfig], **fields: object) -> HostConfig:
-    """Check a host's ``fields`` (``listen``, ``report``, ``region``, ``account``, ``log_format``) and make it.
+    """Check a host's ``fields`` (named as in :class:`HostConfig`, but for one ``listen``) and make it.
 
     Raises :class:`ConfigError` with every violation, also when there is no function or one name appears twice.
     """
@@ -189,7 +203,7 @@ def load_config(path: str | os.PathLike[str], **host_fields: object) -> HostConf
         if "name" in fields:
             violations.append(f"{where}: name stands inside its table; allowed: only in the table's header")
         functions.append(_function(where, {**fields, "name": name}, directory, violations))
-    config = _host(f"{shown}: [host]", functions, {**host, **host_fields}, violations)
+    config = _host(f"{shown}: [host]", functions, {**host, **host_fields}, violations, directory)
     if tables.violations or violations:
         raise ConfigError([*tables.violations, *violations])
     return config
@@ -248,6 +262,7 @@ def _function(where: str, given: Mapping[str, object], directory: str, violation
         warm_up=fields.event_files("warm_up"),
         log_format=cast("LogFormat", fields.choice("log_format", LOG_FORMATS, "text")),
         log_level=fields.choice("log_level", ("", *LOG_LEVELS), ""),
+        network=cast("Network", fields.choice("network", NETWORKS, "host")),
         pass_credentials=_credentials(fields),
     )
     violations += fields.violations
@@ -266,9 +281,13 @@ def _credentials(fields: Fields) -> bool:
 
 
 def _host(
-    where: str, functions: Sequence[FunctionConfig], given: Mapping[str, object], violations: list[str]
+    where: str,
+    functions: Sequence[FunctionConfig],
+    given: Mapping[str, object],
+    violations: list[str],
+    directory: str = "",
 ) -> HostConfig:
-    fields = Fields(where, given, "")
+    fields = Fields(where, given, directory)
     fields.only(HOST_FIELDS)
     listen_host, listen_port = "", 0
     try:
@@ -283,6 +302,15 @@ def _host(
         region=fields.text("region", REGION_PATTERN, "a region's name, such as 'us-east-1'", DEFAULT_REGION),
         account=fields.text("account", ACCOUNT_PATTERN, "a string of 12 digits", DEFAULT_ACCOUNT),
         log_format=cast("LogFormat", fields.choice("log_format", LOG_FORMATS, "text")),
+        tmp_store=_tmp_store(fields, given),
+        require=fields.words("require", ENFORCED),
+        allow_unisolated=fields.flag("allow_unisolated"),
     )
     violations += fields.violations
     return config
+
+
+def _tmp_store(fields: Fields, given: Mapping[str, object]) -> str:
+    store = given.get("tmp_store", DEFAULT_TMP_STORE)
+    # The default need not be there: it only matters on a host that can mount, which says so if it is missing.
+    return str(store) if store in (TMP_IN_MEMORY, DEFAULT_TMP_STORE) else fields.folder("tmp_store", DEFAULT_TMP_STORE)

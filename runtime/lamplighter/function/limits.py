@@ -86,14 +86,34 @@ DEFAULT_NAME: Final = "function"
 DEFAULT_LISTEN: Final = f"127.0.0.1:{PORT.default}"
 """This machine only: the API is not authenticated."""
 DEFAULT_REGION: Final = "us-east-1"
+DEFAULT_TMP_STORE: Final = "/var/tmp"  # noqa: S108 - what lies in it has no name
+"""On disk on every system, unlike /tmp and /run (file-hierarchy standard: preserved between reboots)."""
+TMP_IN_MEMORY: Final = "memory"
 DEFAULT_ACCOUNT: Final = "123456789012"
 """The account AWS's documentation uses in its examples."""
 
+NETWORKS: Final = ("host", "none")
 LOG_FORMATS: Final = ("text", "json")
 LOG_LEVELS: Final = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL")
 """Lambda's application log levels (``LoggingConfig`` of the API reference), least severe first."""
 REPORTS: Final = ("lambda", "full")
 """``lambda``: the REPORT line as the service writes it. ``full``: also this host's stage timers and enforcement."""
+ENFORCED: Final = (
+    "memory",
+    "cpu",
+    "processes",
+    "files",
+    "timeout",
+    "tmp",
+    "pid",
+    "mount",
+    "ipc",
+    "network",
+    "uid",
+    "seccomp",
+    "landlock",
+)
+"""What a host tells the enforcement of, and may be told to require."""
 
 RESERVED_KEYS: Final = frozenset(
     {

@@ -16,6 +16,7 @@ import contextlib
 import enum
 import errno
 import os
+import signal
 import socket
 import time
 from typing import TYPE_CHECKING
@@ -27,8 +28,10 @@ from lamplighter.host.faults import RESPONSE_LIMIT, Fault
 from lamplighter.host.invocation import Header, Invocation
 from lamplighter.host.wakefulness import SHORT_S
 from lamplighter.sandbox.cgroups import Leaf
+from lamplighter.sandbox.disk import Disk
 from lamplighter.sandbox.native import Exit, Process, SandboxFault
 from lamplighter.sandbox.nest import Nest
+from lamplighter.sandbox.processes import doomed, kill_below, pid_of
 from lamplighter.worker import channel
 from lamplighter.worker.channel import ProtocolFault, Reply
 
@@ -47,6 +50,8 @@ _LEARNING_S = 1.0
 """Time for a worker to tell which pages its first invocation wrote to; it takes milliseconds."""
 _EXIT_GRACE_S = 0.5
 """Time from a closed channel to the process's end: a worker that exits closes its channel a moment before."""
+_DOOM_LOOKS, _DOOM_LOOK_S = 10, 0.002
+"""How often, and how far apart, to look whether the worker is the one that is killed for memory."""
 _MIB = 1_048_576
 
 
@@ -98,6 +103,17 @@ class Environment:
         self.restore_ms = 0.0
         self.nest: Nest | None = None
         """A nest of its own, where it was not forked from a template."""
+        self.disk: Disk | None = None
+        """What is mounted on its /tmp, where that is neither a tmpfs nor its nest's."""
+        self.tmp = ""
+        """Its directory in the place of a /tmp of its own, where nothing can be mounted."""
+        self.tmp_used = 0
+        self.watched_peak = 0
+        """Most memory that a watchdog has seen it use, bytes."""
+        self._overstepped = False
+        self._dead = False
+        """Whether its worker has been reaped: its pid may be another's."""
+        """Whether a watchdog ended it for its memory."""
         self._timeout = float(pool.config.timeout_s)
         self._sock = sock
         self._log_fd = log_fd
@@ -113,6 +129,9 @@ class Environment:
         self._loop = pool.host.loop
         self._loop.add_reader(sock.fileno(), self._on_channel)
         self._loop.add_reader(log_fd, self._on_log)
+        self._looks = 0
+        if leaf.oom_fd >= 0:
+            self._loop.add_reader(leaf.oom_fd, self._on_out_of_memory)
 
     # --- birth ------------------------------------------------------------------------------------------------------
 
@@ -121,6 +140,8 @@ class Environment:
         self._process = process
         self._keeper = keeper
         self.pool.host.children.add(process.pid)
+        if not self.generation.isolated:
+            self.tmp = self.generation.tmp_of(process.pid)
         self.stages.update(stages)
         self._loop.add_reader(process.pidfd, self._on_exit)
         if self.state is State.ENDED:
@@ -139,6 +160,30 @@ class Environment:
                 self.pool.launch_failed(faults.sandbox_failure("", reason))
         finally:
             self.pool.gone(self)
+
+    @property
+    def running(self) -> bool:
+        """Whether it runs anything, as far as the host has asked for it."""
+        return self.state in (State.STARTING, State.BUSY)
+
+    @property
+    def pids(self) -> list[int]:
+        """The worker and its keeper, whose descendants are all that the environment started; empty without a worker."""
+        if self._process is None or self._dead:
+            return []
+        keeper = self.nest.keeper if self.nest is not None else self._keeper
+        known = [self._process.pid]
+        if keeper is not None and (pid := keeper.pid or pid_of(keeper.pidfd)) > 0:
+            known.append(pid)
+        return known
+
+    def overstepped(self, reason: str, *, out_of_memory: bool = False) -> None:
+        """A watchdog has found it beyond a limit."""
+        if out_of_memory:
+            self._overstepped = True
+            self._kill()  # its death answers, as one by the kernel does
+        else:
+            self._on_protocol_fault(f"beyond its limits, {reason}")
 
     def limit_start(self, seconds: float) -> None:
         """Bound the time from here to ready, or to whatever else is to come."""
@@ -332,7 +377,8 @@ class Environment:
         self._drain_log()
         memory_mb = self.pool.config.memory_mb
         try:
-            used = min(memory_mb, -(-(self.generation.resident + self.leaf.peak()) // _MIB))
+            peak = max(self.generation.resident + self.leaf.peak(), self.watched_peak)
+            used = min(memory_mb, -(-peak // _MIB))
             full = self._full() if self.pool.host.full_report else None
         except OSError:  # the answer is worth more than what is said about it
             used, full = 0, None
@@ -387,7 +433,9 @@ class Environment:
             facts["CPU Time"] = f"{(now[0] - before[0]) * 1e3:.2f} ms"
             facts["Throttled"] = f"{(now[1] - before[1]) * 1e3:.2f} ms"
             facts["Page Faults"] = now[2] - before[2]
-        if self._process is not None and self.generation.isolated:
+        if self.tmp:
+            facts["Tmp Used"] = f"{self.tmp_used / _MIB:.1f} MB"
+        elif self._process is not None and self.generation.isolated:
             with contextlib.suppress(OSError):
                 space = os.statvfs(f"/proc/{self._process.pid}/root/tmp")
                 facts["Tmp Used"] = f"{(space.f_blocks - space.f_bfree) * space.f_frsize / _MIB:.1f} MB"
@@ -436,24 +484,31 @@ class Environment:
         self._kill()
 
     def _kill(self) -> None:
+        if not self.generation.isolated and (pids := self.pids):
+            kill_below(pids)
         keeper = self.nest.keeper if self.nest is not None else self._keeper
         for process in (keeper, self._process):
             if process is not None:
                 with contextlib.suppress(SandboxFault):  # and if one cannot be killed, kill the other
                     process.kill()
 
-    def _on_exit(self) -> None:
-        """The worker is dead. What it said before is still in the channel, and comes first."""
-        process = self._process
-        assert process is not None
+    def _hear_out(self) -> None:
+        """Read what a dead or dying worker has still said."""
         while self._invocation is not None or self.state is State.STARTING:
             before = (self._invocation, self.state)
             self._on_channel()
             if (self._invocation, self.state) == before:
                 break
+
+    def _on_exit(self) -> None:
+        """The worker is dead. What it said before is still in the channel, and comes first."""
+        process = self._process
+        assert process is not None
+        self._hear_out()
         exit_ = process.reap()
         if exit_ is None:
             return
+        self._dead = True
         self._loop.remove_reader(process.pidfd)
         invocation = self._invocation
         starting = self.state is State.STARTING
@@ -475,8 +530,34 @@ class Environment:
         finally:
             self.pool.gone(self)
 
+    def _on_out_of_memory(self) -> None:
+        """The kernel kills for this leaf's limit: the worker, or something that it started.
+
+        Giving hundreds of megabytes back takes a dying worker its time: CPU time, of which a small function has little.
+        So one that is doomed goes at full speed, and its caller does not wait for that: nothing undoes a SIGKILL.
+        """
+        if self.leaf.ran_out():
+            self._looks = _DOOM_LOOKS
+            self._look_for_doom()
+
+    def _look_for_doom(self) -> None:
+        if self._process is None or self._process.pidfd < 0 or self._looks <= 0:
+            return
+        if doomed(self._process.pid):
+            self._looks = 0
+            with contextlib.suppress(OSError):
+                self.leaf.set_cpu(0.0)
+            self._hear_out()
+            if self._invocation is not None and self.leaf.oom_kills():
+                killed = Exit(os.CLD_KILLED, signal.SIGKILL)
+                self._answer_fault(faults.exited(self._invocation.request_id, killed, out_of_memory=True))
+                self.end()
+        else:  # told before the one to kill is chosen
+            self._looks -= 1
+            self._loop.call_later(_DOOM_LOOK_S, self._look_for_doom)
+
     def _death(self, request_id: str, exit_: Exit) -> Fault:
-        out_of_memory = exit_.signal == 9 and self.leaf.oom_kills() > 0
+        out_of_memory = exit_.signal == 9 and (self._overstepped or self.leaf.oom_kills() > 0)
         return faults.exited(request_id, exit_, out_of_memory=out_of_memory)
 
     def _release(self) -> None:
@@ -486,12 +567,16 @@ class Environment:
         self._flusher = self._grace = None
         self._loop.remove_reader(self._sock.fileno())
         self._loop.remove_reader(self._log_fd)
+        if self.leaf.oom_fd >= 0:
+            self._loop.remove_reader(self.leaf.oom_fd)
         self._sock.close()
         os.close(self._log_fd)
         self.log.close()
         if self._process is not None:
             self.pool.host.children.discard(self._process.pid)
             self._process.close()
+        if self.tmp:
+            self.pool.host.expect_strays()
         if self._keeper is not None:
             self._keeper.close()
         self.generation.take_back(self)

@@ -12,6 +12,7 @@ import enum
 import errno
 import os
 import secrets
+import shutil
 import socket
 import time
 from collections import deque
@@ -24,14 +25,16 @@ from lamplighter.function.environment import log_stream_name
 from lamplighter.host import faults
 from lamplighter.host.environment import Environment, timings
 from lamplighter.host.faults import Fault
+from lamplighter.host.networks import Networks
 from lamplighter.host.report import InvocationLog
 from lamplighter.host.spawning import make_nest, spawn
 from lamplighter.host.working_set import WorkingSet
-from lamplighter.sandbox import root
+from lamplighter.sandbox import files
 from lamplighter.sandbox.cgroups import MIB, Leaf, LeafPool, Limits
+from lamplighter.sandbox.disk import Disk
 from lamplighter.sandbox.native import Process, SandboxFault
-from lamplighter.sandbox.nest import FIRST_ID, ID_COUNT, Nest
-from lamplighter.sandbox.processes import child_of_ours, resident, runs_as
+from lamplighter.sandbox.nest import Nest
+from lamplighter.sandbox.processes import child_of_ours, kill_below, resident, runs_as
 from lamplighter.template.server import LEARNED, MESSAGE_LIMIT, REQUEST
 
 if TYPE_CHECKING:
@@ -91,6 +94,8 @@ class Generation:
         self._log_fd = -1
         self._log = InvocationLog(pool.host.output, pool.config.name, "init", pool.host.config.log_format)
         self._launches: deque[tuple[Environment, socket.socket, int]] = deque()
+        self._awaiting_disks = 0
+        self._networks: Networks | None = None
         self._next_pid = _FIRST_PID + secrets.randbelow(_PIDS)
         self.working_set = WorkingSet()
         self._timer: asyncio.TimerHandle | None = None
@@ -99,11 +104,37 @@ class Generation:
         self._spawning = 0
         self._deaf = False
         self._refusals = 0
+        self._overstepped = False
+
+    @property
+    def launching(self) -> bool:
+        """Whether processes may exist that the host has not been told of yet."""
+        return bool(self._launches or self._spawning)
+
+    @property
+    def template_pid(self) -> int:
+        return self._process.pid if self._process is not None else 0
+
+    @property
+    def user(self) -> int:
+        """Who its processes are to the host, where that is not the host itself and there is no nest; 0 otherwise."""
+        return 0 if self.isolated else max(0, self._owner)
+
+    def tmp_of(self, pid: int) -> str:
+        """The directory that an environment has in the place of a /tmp, where nothing can be mounted."""
+        return f"{self.pool.host.workspace.tmp()}/{pid}"
+
+    def overstepped(self) -> None:
+        """A watchdog has found the template beyond its memory."""
+        self._overstepped = True
+        if self._process is not None:
+            kill_below([self._process.pid])
+            self._process.kill()
 
     @property
     def takes_requests(self) -> bool:
         """Whether another launch may be asked for now; ``pool.launch_more`` is called when that becomes true."""
-        return not self.forks or (not self._deaf and len(self._launches) < REQUESTS)
+        return not self.forks or (not self._deaf and len(self._launches) + self._awaiting_disks < REQUESTS)
 
     @property
     def forks(self) -> bool:
@@ -116,7 +147,10 @@ class Generation:
 
     @property
     def enforcement(self) -> str:
-        return ",".join(f"{limit}={how}" for limit, how in self.pool.host.enforcement.items())
+        held = self.pool.host.enforcement
+        if self.pool.config.network == "host":
+            held = {**held, "network": "none"}  # could be held, and is not to be
+        return ",".join(f"{limit}={how}" for limit, how in held.items())
 
     # --- building ---------------------------------------------------------------------------------------------------
 
@@ -148,8 +182,8 @@ class Generation:
 
     @property
     def _owner(self) -> int:
-        """The host uid of this generation's processes."""
-        return FIRST_ID + self._slot * ID_COUNT + root.USER if self.isolated else -1
+        """The host uid of this generation's processes; -1 where it is not checked."""
+        return self.pool.host.survey.user_of(self._slot)
 
     def _on_template_started(self, future: asyncio.Future[tuple[Process, socket.socket, int]]) -> None:
         self._spawning -= 1
@@ -213,6 +247,8 @@ class Generation:
             memory = max(LEAST_MEMORY, memory - self.resident)
         self._leaves = LeafPool(self.pool.host.hierarchy, self._group, Limits(memory=memory), self._owner)
         self._leaves.tend(READY_LEAVES)
+        if self._nest is not None and self._nest.own_network and self.forks:
+            self._networks = Networks(self._loop, self.pool.host.executor, self._nest)
         self._tend_later()
         self.pool.built(self)
 
@@ -260,21 +296,54 @@ class Generation:
         environment = Environment(self, leaf, ours, log_read, self._log_for(stream))
         self.environments.add(environment)
         self.pool.adopt(environment)
+        disks = self.pool.host.disks
+        if disks.obstacle or not self.isolated:
+            self._ask_for_fork(environment, theirs, log_write, stream, None)
+            return
+        self._awaiting_disks += 1
+
+        def on_disk(disk: Disk | OSError) -> None:
+            self._awaiting_disks -= 1
+            self._ask_for_fork(environment, theirs, log_write, stream, disk)
+
+        disks.take(self.pool.config.ephemeral_storage_mb * MIB, on_disk)
+
+    def _ask_for_fork(
+        self,
+        environment: Environment,
+        theirs: socket.socket,
+        log_write: int,
+        stream: str,
+        disk: Disk | OSError | None,
+    ) -> None:
+        """All that a launch takes is there, or the fault that one thing of it could not be made."""
+        assert self._control is not None
+        network = -1
         self._next_pid = _FIRST_PID + (self._next_pid - _FIRST_PID + 1) % _PIDS
         try:
-            with leaf.entrance() as entrance:
+            if isinstance(disk, OSError):
+                raise disk
+            environment.disk = disk
+            with environment.leaf.entrance() as entrance:
                 fds = [theirs.fileno(), log_write]
-                fds += [entrance.directory] if entrance.directory >= 0 else []
+                fds += [disk.mount] if disk is not None else []
+                if self._networks is not None:
+                    network = self._networks.take()
+                    fds.append(network)
+                fds += [entrance.directory] if self.pool.host.births else []
                 message = REQUEST.pack(self._next_pid, self.working_set.copy_ahead(environment)) + stream.encode()
                 socket.send_fds(self._control, [message], [*fds, *entrance.writable])
         except OSError as fault:
             self._deaf = fault.errno in (errno.EPIPE, errno.ECONNRESET)  # it has died; its pidfd will say so
-            reason = "" if self._deaf else f"the template takes no fork request: {fault}"
+            reason = "" if self._deaf else f"the template cannot be asked for a worker: {fault}"
             self._loop.call_soon(environment.stillborn, reason)
         else:
             self._launches.append((environment, theirs, log_write))
             environment.limit_start(self.pool.restore_limit_s)
             return
+        finally:
+            if network >= 0:
+                os.close(network)
         theirs.close()
         os.close(log_write)
 
@@ -396,6 +465,10 @@ class Generation:
             self._loop.run_in_executor(self.pool.host.executor, self._end_nest, environment.nest)
         if self._leaves is not None:
             self._leaves.give_back(environment.leaf)
+        if environment.disk is not None:
+            self.pool.host.disks.give_back(environment.disk)
+        if environment.tmp:
+            self._loop.run_in_executor(self.pool.host.executor, shutil.rmtree, environment.tmp, True)
         self.environments.discard(environment)
         self.working_set.forget(environment)
         self._tend_later()
@@ -465,7 +538,7 @@ class Generation:
             os.close(log_write)
             environment.stillborn("")
         if self.stage is Stage.BUILDING:
-            out_of_memory = exit_.signal == 9 and self._leaf.oom_kills() > 0
+            out_of_memory = exit_.signal == 9 and (self._overstepped or self._leaf.oom_kills() > 0)
             fault = faults.exited("", exit_, out_of_memory=out_of_memory)
             self._fail(fault, f"the template ended during init: {exit_}")
         elif self.stage is Stage.FROZEN:
@@ -498,6 +571,8 @@ class Generation:
         if self.environments or self._spawning or self._process is not None or self._ending:
             return
         self._ending = True
+        if self._networks is not None:
+            self._networks.close()
         if self._tending is not None:
             self._tending.cancel()
         if self._control is not None:
@@ -520,6 +595,8 @@ class Generation:
         while not (removed := self._leaf.remove()) and time.monotonic() < until:
             time.sleep(0.002)
         self.pool.host.hierarchy.remove_group(self._group)
+        if self.user:
+            files.remove_owned_in_tmp(self.user)
         return gone and removed
 
     def _on_dissolved(self, future: asyncio.Future[bool]) -> None:

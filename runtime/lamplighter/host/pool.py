@@ -105,6 +105,16 @@ class Pool:
         return not self._generations and not self.environments
 
     @property
+    def building(self) -> Generation | None:
+        """The generation that is being built."""
+        return self._building
+
+    @property
+    def launching(self) -> bool:
+        """Whether there may be processes that the host has not been told of yet."""
+        return any(generation.launching for generation in self._generations)
+
+    @property
     def has_waiting(self) -> bool:
         return bool(self._waiting)
 

@@ -4,7 +4,13 @@ Descriptors: 0 /dev/null, 1 and 2 the log, 3 the control socket of a template or
 keeper program, 5 the lifeline, 6 a memfd with the order, a JSON object::
 
     {"mode": "template" | "environment", "handler": str, "path": [str], "isolated": bool,
-     "tmp_bytes": int, "tmp_inodes": int, "version": 0 | 1 | 2, "warm_up": [str]}
+     "tmp_bytes": int, "tmp_inodes": int, "disk": bool, "network": bool, "birth": bool, "filtered": bool,
+     "scopes": int, "tmp": str, "warm_up": [str]}
+
+``disk``, ``network`` and ``birth`` say which descriptors come first, in this order, in a fork request: a mount for
+the worker's /tmp, its network, and its leaf's directory, to be born in. ``filtered`` and ``scopes`` are what it lays on
+itself. ``tmp`` is where each environment makes a directory for its temporary files, if
+it has no /tmp of its own.
 
 A ``template`` initialises the function once, freezes and forks; an ``environment`` serves in this very process, for
 functions whose template cannot be forked. What a template says first is one JSON object::
@@ -65,6 +71,7 @@ def _take_order() -> dict[str, Any]:
 def _run_environment(order: dict[str, Any], sock: socket.socket) -> None:
     os.close(PROGRAM)
     os.close(LIFELINE)
+    _take_tmp(order["tmp"])
     transport = ChannelTransport(sock)
     try:
         handler = initialise(order["handler"])
@@ -116,8 +123,8 @@ def _run_template(order: dict[str, Any], control: socket.socket, began: float) -
 
 def _fork(order: dict[str, Any]) -> server.Fork:
     def fork(pid: int, descriptors: Sequence[int], ranges: bytes) -> server.Forked:
-        # Version 2: the leaf's directory first, then its cgroup.procs; version 1: tasks files.
-        directory = descriptors[0] if order["version"] == 2 else -1
+        left = list(descriptors)
+        disk, network, directory = (left.pop(0) if order[one] else -1 for one in ("disk", "network", "birth"))
         forked = sandbox.fork(
             isolated=order["isolated"],
             pid=pid,
@@ -125,13 +132,30 @@ def _fork(order: dict[str, Any]) -> server.Fork:
             lifeline=LIFELINE,
             tmp_bytes=order["tmp_bytes"],
             tmp_inodes=order["tmp_inodes"],
-            placement=descriptors[1:] if order["version"] == 2 else descriptors,
+            tmp_mount=disk,
+            network=network,
+            filtered=order["filtered"],
+            scopes=order["scopes"],
+            placement=left,
             cgroup2=directory,
             ranges=ranges,
         )
+        if forked.pid == 0:
+            _take_tmp(order["tmp"])
         return server.Forked(*forked)
 
     return fork
+
+
+def _take_tmp(base: str) -> None:
+    """Where nothing can be mounted, an environment has a directory of its own, and what asks for one finds it."""
+    if not base:
+        return
+    own = f"{base}/{os.getpid()}"
+    os.mkdir(own, 0o700)
+    os.environ["TMPDIR"] = own
+    if "tempfile" in sys.modules:
+        sys.modules["tempfile"].tempdir = None  # type: ignore[attr-defined]
 
 
 def _say(control: socket.socket, outcome: dict[str, Any]) -> None:

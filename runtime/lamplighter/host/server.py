@@ -20,15 +20,17 @@ import uvloop
 from lamplighter.function.config import HostConfig
 from lamplighter.host.admission import Admission
 from lamplighter.host.deadlines import Deadlines
+from lamplighter.host.disks import Disks
+from lamplighter.host.ground import Ground
 from lamplighter.host.http import http_front
 from lamplighter.host.listener import Listener
 from lamplighter.host.logs import HostLog, standard_sinks
 from lamplighter.host.pool import Pool
 from lamplighter.host.wakefulness import Wakefulness
-from lamplighter.host.workspace import Workspace, default_base, remove_leftovers
+from lamplighter.host.watchdog import Watchdog
 from lamplighter.sandbox import strays
-from lamplighter.sandbox.cgroups import Hierarchy, own_cgroups
-from lamplighter.sandbox.nest import Nest, keeper_program
+from lamplighter.sandbox.cgroups import MIB
+from lamplighter.sandbox.survey import tmp_in_memory
 
 _LOOPBACK = ("127.", "::1", "localhost")
 _STRAYS_S = 5.0
@@ -45,24 +47,27 @@ class Host:
         self.full_report = config.report == "full"
         self.output, self._errors = standard_sinks()
         self.log = HostLog(self._errors, config.log_format)
-        base, bases = default_base(), own_cgroups()
-        for line in remove_leftovers(base, bases):
+        self.ground = Ground(config.tmp_store)
+        for line in self.ground.said:
             self.log.line(line)
-        self.workspace = Workspace(base)
-        self.hierarchy = Hierarchy(bases, self.workspace.name)
-        self.keeper_program = keeper_program()
-        self.lifeline, self._lifeline_end = os.pipe2(os.O_CLOEXEC)
-        self.isolated = self._probe_isolation()
-        self.enforcement = {
-            **self.hierarchy.enforcement,
-            "files": "rlimit",
-            "timeout": "pidfd",
-            "tmp": "tmpfs" if self.isolated else "none",
-            "isolation": "namespace" if self.isolated else "none",
-        }
+        self.workspace, self.hierarchy = self.ground.workspace, self.ground.hierarchy
+        self.keeper_program, self.lifeline = self.ground.keeper_program, self.ground.lifeline
+        self.survey = self.ground.survey
+        self.isolated = self.survey.nests != "none"
+        self.disks = self._prepare_disks(config)
+        self.enforcement = self.survey.held
+        self.births = self.hierarchy.version == 2 and self.survey.nests != "user"
+        """Whether templates are given leaves to give birth into. A directory that is not root's to detach would lead
+        code in a nest up to the host's own file system."""
+        refusal = self._refusal()
+        if refusal:
+            self.disks.close()
+            self.ground.close()
+            raise OSError(refusal)
         self.children: set[int] = set()
         """Pids of children that somebody here reaps: templates and workers."""
         self._stray = 0
+        self._living: set[int] = set()
         self._sweep: asyncio.TimerHandle | None = None
         self.deadlines = Deadlines(loop)
         self.stay_awake = Wakefulness(loop).stay_awake
@@ -71,29 +76,39 @@ class Host:
         self.pools = {function.name: Pool(self, function) for function in config.functions}
         self.admission = Admission(self, self.pools)
         self.listener = Listener(http_front(self.admission))
+        self.watchdog = Watchdog(self)
         self._changed = asyncio.Event()
 
-    def _probe_isolation(self) -> bool:
-        """Whether functions can be isolated here. Root must not run them otherwise: they would have the host."""
-        if os.geteuid() != 0:
-            return False
-        slot = self.workspace.claim_slot()
-        obstacle = Nest.obstacle(
-            staging=self.workspace.staging(), slot=slot, program=self.keeper_program, lifeline=self.lifeline
-        )
-        self.workspace.release_slot(slot)
-        if obstacle:
-            self.abandon()
-            raise OSError(
-                f"functions cannot be isolated here, and root does not run them unisolated. {obstacle}. "
-                "Run as an unprivileged user to serve without isolation"
-            )
-        return True
+    def _prepare_disks(self, config: HostConfig) -> Disks:
+        sizes = [function.ephemeral_storage_mb * MIB for function in config.functions]
+        disks = Disks(self.loop, config.tmp_store, sizes, self.workspace.path, wanted=self.survey.held["tmp"] == "loop")
+        if self.survey.held["tmp"] == "loop" and disks.obstacle:
+            # A small one could be had, and those that the functions are to have cannot.
+            self.survey.replace(tmp_in_memory(disks.obstacle, "another --tmp-store"))
+        return disks
 
-    def abandon(self) -> None:
-        """Give up before anything was started."""
-        self.hierarchy.remove()
-        self.workspace.close()
+    def _refusal(self) -> str:
+        """Why this host does not start here, though it could; empty if it does."""
+        if self.ground.no_cgroups:
+            return self.ground.no_cgroups
+        if not self.isolated and os.geteuid() == 0 and not self.config.allow_unisolated:
+            whom = "users of their own" if self.survey.held["uid"] != "none" else "root, as the host is"
+            return (
+                f"functions cannot be isolated here, and root does not run them unisolated. {self.ground.no_nests}. "
+                "Run as an unprivileged user, or say --allow-unisolated: functions then see the host's files and "
+                f"processes, as {whom}"
+            )
+        alone = [function.name for function in self.config.functions if function.network == "none"]
+        if alone and self.enforcement["network"] != "namespace":
+            return f"{', '.join(alone)}: network is 'none', and no network namespace can be made here"
+        lacking = self.survey.lacking(self.config.require)
+        return "; ".join(
+            f"{row.limit} is required and "
+            + ("not held here" if row.held_by == "none" else f"only watched here ({row.held_by})")
+            + (f": {row.why_not_better}" if row.why_not_better else "")
+            + (f". What would help: {row.remedy}" if row.remedy else "")
+            for row in lacking
+        )
 
     def _reap_strays(self) -> None:
         """Reap dead children nobody knows. One must be seen twice: a child may be dead before it has been told of."""
@@ -103,7 +118,26 @@ class Host:
                 os.waitpid(stray, os.WNOHANG)
             stray = strays.zombie(self.children)
         self._stray = stray
-        self._sweep = self.loop.call_later(0.05 if stray else _STRAYS_S, self._reap_strays)
+        living = set() if self.isolated else self._end_living_strays()
+        self._sweep = self.loop.call_later(0.05 if stray or living else _STRAYS_S, self._reap_strays)
+
+    def _end_living_strays(self) -> set[int]:
+        """Without pid namespaces the host inherits what a dead worker had started. One must be seen twice, too, while
+        nothing is being launched: a worker is born before it has been told of."""
+        if any(pool.launching for pool in self.pools.values()):
+            self._living = set()
+            return set()
+        living = strays.living(self.children)
+        if found := living & self._living:
+            strays.end(found)
+        self._living = living
+        return living
+
+    def expect_strays(self) -> None:
+        """A worker without a pid namespace is gone: look soon for what it has left."""
+        if self._sweep is not None:
+            self._sweep.cancel()
+            self._sweep = self.loop.call_later(0.05, self._reap_strays)
 
     def progress(self) -> None:
         """Something ended: whoever waits for the end should look again."""
@@ -118,6 +152,9 @@ class Host:
             self.log.line("whoever reaches this address may invoke: there is no authentication yet", level="WARN")
         held = ", ".join(f"{limit}: {how}" for limit, how in self.enforcement.items())
         self.log.line(f"enforcement: {held}", level="WARN" if "none" in self.enforcement.values() else "INFO")
+        for row in self.survey.rows:
+            if row.held_by == "tmpfs":
+                self.log.line(f"{row.limit} by {row.held_by}: {row.why_not_better}", level="WARN")
         self._reap_strays()
         for pool in self.pools.values():
             pool.open()
@@ -153,19 +190,20 @@ class Host:
         return self._close()
 
     def _close(self) -> bool:
-        # Whatever is left in a nest ends here at the latest: its keeper reads end of file.
-        os.close(self._lifeline_end)
-        os.close(self.lifeline)
-        os.close(self.keeper_program)
+        self.ground.let_go()
+        if not self.isolated and (living := strays.living(self.children)):
+            strays.end(living)
+            strays.reap(self.children)
         # Only a nest that does not end keeps the executor busy, and the lifeline has just ended it.
         self.executor.shutdown(wait=all(pool.empty for pool in self.pools.values()), cancel_futures=True)
         if self._sweep is not None:
             self._sweep.cancel()
         self.deadlines.close()
-        clean = self.hierarchy.remove() and all(pool.empty for pool in self.pools.values())
+        self.watchdog.close()
+        self.disks.close()
+        clean = self.ground.close() and all(pool.empty for pool in self.pools.values())
         if not clean:
             self.log.line("not everything could be removed; the next start will try again", level="ERROR")
-        self.workspace.close()
         self.log.line("stopped")
         self.output.close()
         self._errors.close()

@@ -14,31 +14,56 @@ from lamplighter.function.config import FunctionConfig
 from lamplighter.function.environment import TASK_ROOT, base_environment
 from lamplighter.sandbox import root
 from lamplighter.sandbox.cgroups import MIB, Leaf
+from lamplighter.sandbox.confine import Confinement, Grant, scopes
 from lamplighter.sandbox.native import Process
 from lamplighter.sandbox.nest import Nest
 
 if TYPE_CHECKING:
     from lamplighter.host.server import Host
 
+_BACKSTOP = 1024 * MIB
 Mode = Literal["template", "environment"]
 
 
-def make_nest(host: Host, config: FunctionConfig, slot: int) -> Nest:
-    """A nest for a function, with the uid range of ``slot``; the null nest where the host cannot isolate.
+def data_limit(memory_mb: int) -> int:
+    """``RLIMIT_DATA`` for a function whose memory is only watched: far enough above its limit that nothing which would
+    fit meets it (stacks of threads count as a whole), and near enough that a machine survives it."""
+    return 2 * memory_mb * MIB + _BACKSTOP
 
-    Raises :class:`~lamplighter.sandbox.native.SandboxFault`.
+
+def make_nest(host: Host, config: FunctionConfig, slot: int) -> Nest:
+    """A nest for a function, with the uid range of ``slot`` if it is root's; the null nest where none can be built.
+
+    Raises ``OSError``.
     """
     if not host.isolated:
-        return Nest.without(host.keeper_program, host.lifeline)
+        return Nest.without(host.keeper_program, host.lifeline, max(0, host.survey.user_of(slot)))
+    tmp_bytes = config.ephemeral_storage_mb * MIB
     return Nest.create(
         staging=host.workspace.staging(),
         slot=slot,
         code=config.code,
         layers=config.layers,
-        tmp_bytes=config.ephemeral_storage_mb * MIB,
+        tmp_bytes=tmp_bytes,
+        disk=None if host.disks.obstacle else host.disks.make(tmp_bytes),
         program=host.keeper_program,
         lifeline=host.lifeline,
+        kind=host.survey.nests,
+        own_network=config.network == "none",
     )
+
+
+def confinement(host: Host, config: FunctionConfig, nest: Nest) -> Confinement:
+    """What is laid on a function's processes, as far as this host can."""
+    filtered = host.enforcement["seccomp"] == "seccomp"
+    if host.enforcement["landlock"] != "landlock":
+        return Confinement(filtered)
+    grants: list[Grant] = []
+    if not nest.isolated:
+        seen = [*root.system_paths(), *root.python_paths(), config.code, *config.layers, "/proc", "/dev"]
+        written = ["/tmp", host.workspace.tmp(), *root.device_paths()]  # noqa: S108 - the host's, where nothing is mounted
+        grants = [Grant(path) for path in seen] + [Grant(path, writable=True) for path in written]
+    return Confinement(filtered, scopes(isolated=nest.isolated), tuple(grants))
 
 
 def spawn(
@@ -64,7 +89,19 @@ def spawn(
         fds = [null, log_write, log_write, sock, nest.program, nest.lifeline, order]
         start = "from lamplighter.host.process import main; main()"
         command = root.python_command(start, isolated=nest.isolated)
-        process = nest.spawn(command, variables, task_root, fds, leaf, forks=mode == "template")
+        watched = host.survey.watched()
+        laid = confinement(host, config, nest)
+        process = nest.spawn(
+            command,
+            variables,
+            task_root,
+            fds,
+            leaf,
+            forks=mode == "template",
+            data=data_limit(config.memory_mb) if "memory" in watched else 0,
+            file_size=config.ephemeral_storage_mb * MIB if "tmp" in watched else 0,
+            confinement=laid,
+        )
     except BaseException:
         os.close(log_read)
         raise
@@ -94,6 +131,11 @@ def _order(
         "isolated": nest.isolated,
         "tmp_bytes": tmp_bytes,
         "tmp_inodes": root.inodes(tmp_bytes),
-        "version": host.hierarchy.version,
+        "disk": nest.isolated and not host.disks.obstacle,
+        "network": nest.own_network,
+        "filtered": host.enforcement["seccomp"] == "seccomp",
+        "scopes": scopes(isolated=nest.isolated) if host.enforcement["landlock"] == "landlock" else 0,
+        "birth": host.births,
+        "tmp": "" if nest.isolated else host.workspace.tmp(),
         "warm_up": events,
     }

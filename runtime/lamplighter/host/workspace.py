@@ -15,7 +15,8 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from lamplighter.sandbox import cgroups
+from lamplighter.host import disks
+from lamplighter.sandbox import cgroups, disk
 
 _SLOTS = 4_096
 """Uid ranges to choose from: 4,096 of 65,536 ids each end below 2**31."""
@@ -57,6 +58,19 @@ class Workspace:
         path.mkdir(exist_ok=True)
         return str(path)
 
+    def tmp(self) -> str:
+        """The directory of those that environments have in the place of a /tmp, where nothing can be mounted.
+
+        Environments of other users than the host's make their own in it, and see none of the others'.
+        """
+        path = self.path / "tmp"
+        if not path.is_dir():
+            path.mkdir(mode=0o700)
+            path.chmod(0o1733)
+            for way in (self.path, self._base):
+                way.chmod(0o711)
+        return str(path)
+
     def close(self) -> None:
         for fd in self._slots.values():
             os.close(fd)
@@ -86,6 +100,7 @@ def _remove_leftovers(base: Path, bases: dict[str, str]) -> list[str]:
     lines: list[str] = []
     trees = cgroups.stale(bases)
     alive: set[str] = set()
+    devices: set[int] = set()
     if base.is_dir():
         for path in sorted(base.iterdir()):
             if path.name == "slots" or not path.is_dir():
@@ -97,6 +112,7 @@ def _remove_leftovers(base: Path, bases: dict[str, str]) -> list[str]:
             if lock < 0:
                 alive.add(path.name)
                 continue
+            devices |= disks.noted(path)
             shutil.rmtree(path, ignore_errors=True)
             os.close(lock)
             lines.append(f"removed what host {path.name} left in {base}")
@@ -106,6 +122,7 @@ def _remove_leftovers(base: Path, bases: dict[str, str]) -> list[str]:
         # A tree without a directory of ours may be a host's whose /run we cannot see: an occupied one is left alone.
         if cgroups.remove_stale(paths):
             lines.append(f"removed the cgroups that host {name} left")
+    disk.remove_devices(devices)  # last: their users are gone with the cgroups
     return lines
 
 

@@ -16,12 +16,13 @@ import contextlib
 import errno
 import os
 import signal
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from lamplighter.sandbox.native import open_leaf
+from lamplighter.sandbox.native import open_leaf, watch
 
 PERIOD_US = 20_000
 """CFS bandwidth period. Short, so that a throttled function stalls for at most about 20 ms at a time; at Lambda's
@@ -75,6 +76,9 @@ class Leaf:
 
     def __init__(self) -> None:
         self._entrance: Entrance | None = None
+        self.oom_fd = -1
+        """Readable once the kernel runs out of memory for this leaf; see :meth:`open_watch`."""
+        self._seen = self._cache = 0
 
     def open_entrance(self) -> None:
         """Open ahead of a launch what a process needs to get in: it costs 0.2 ms on a host that was idle."""
@@ -101,8 +105,37 @@ class Leaf:
     def _open(self) -> Entrance:
         return Entrance([], -1)
 
+    def open_watch(self) -> None:
+        """Have :attr:`oom_fd` opened, where the kernel can tell. A process that is killed for its memory takes its time
+        to go, within its CPU share; who knows of it can lift that."""
+
+    def ran_out(self) -> bool:
+        """Whether :attr:`oom_fd` told of a kill, done or about to be."""
+        with contextlib.suppress(OSError):
+            os.read(self.oom_fd, 4_096)
+        return True
+
+    def close_watch(self) -> None:
+        if self.oom_fd >= 0:
+            os.close(self.oom_fd)
+            self.oom_fd = -1
+
     def peak(self) -> int:
-        """Most memory used since :meth:`configure`, bytes."""
+        """Most memory used since :meth:`configure`, bytes, without the page cache of files that is there now.
+
+        That cache is not the function's use: the kernel drops it before it refuses memory, and Lambda does not count
+        what lies in /tmp. The kernel's own high-water mark has it, so what is seen of it now is taken off again. Asked
+        for only when the mark has risen: it costs more than all the rest of a report.
+        """
+        mark = self._high_water()
+        if mark > self._seen + MIB:
+            self._seen, self._cache = mark, self._file_cache()
+        return max(0, mark - self._cache)
+
+    def _high_water(self) -> int:
+        return 0
+
+    def _file_cache(self) -> int:
         return 0
 
     def resident(self) -> int:
@@ -204,6 +237,7 @@ class LeafV1(Leaf):
                 _write(both, value)
             _write(f"{self.memory}/memory.max_usage_in_bytes", "0")
             self._oom_before += self.oom_kills()
+        self._seen = self._cache = 0
         if self.pids:
             _write(f"{self.pids}/pids.max", str(limits.processes or "max"))
         self.set_cpu(limits.cpu)
@@ -215,8 +249,27 @@ class LeafV1(Leaf):
     def _open(self) -> Entrance:
         return Entrance(_open_all([f"{path}/tasks" for path in self._paths()], os.O_WRONLY), -1)
 
-    def peak(self) -> int:
+    def open_watch(self) -> None:
+        if not self.memory:
+            return
+        event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        try:
+            control = os.open(f"{self.memory}/memory.oom_control", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                _write(f"{self.memory}/cgroup.event_control", f"{event} {control}")
+            finally:
+                os.close(control)
+        except OSError:  # a kernel without it: such a process goes when it goes
+            os.close(event)
+        else:
+            self.oom_fd = event
+
+    def _high_water(self) -> int:
         return int(os.pread(self._peak_fd, 32, 0)) if self._peak_fd >= 0 else 0
+
+    def _file_cache(self) -> int:
+        stat = _read(f"{self.memory}/memory.stat") if self.memory else ""
+        return _field(stat, "cache") - _field(stat, "shmem")
 
     def resident(self) -> int:
         return _field(_read(f"{self.memory}/memory.stat"), "rss") if self.memory else 0
@@ -244,6 +297,7 @@ class LeafV1(Leaf):
 
     def remove(self) -> bool:
         self.close_entrance()
+        self.close_watch()
         if self._peak_fd >= 0:
             os.close(self._peak_fd)
             self._peak_fd = -1
@@ -277,6 +331,7 @@ class LeafV2(Leaf):
             with contextlib.suppress(OSError):
                 os.write(self._peak_fd, b"reset")
         self._oom_before += self.oom_kills()
+        self._seen = self._cache = 0
         self.set_cpu(limits.cpu)
 
     def set_cpu(self, cpu: float) -> None:
@@ -287,17 +342,31 @@ class LeafV2(Leaf):
         writable = _open_all([f"{self.path}/cgroup.procs"], os.O_WRONLY)
         try:
             if os.geteuid() == 0:
-                return Entrance(writable, open_leaf(self.path))
-            # Detaching a mount is root's to do. Nobody is isolated here, so the way up from it is open anyway.
+                with contextlib.suppress(PermissionError):
+                    return Entrance(writable, open_leaf(self.path))
+            # Who may not detach a mount isolates nobody by one either (or hands this to nobody, in a user's nests), so
+            # the way up from it is open anyway.
             return Entrance(writable, os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
         except OSError:
             os.close(writable[0])
             raise
 
-    def peak(self) -> int:
+    def open_watch(self) -> None:
+        with contextlib.suppress(OSError):
+            self.oom_fd = watch(f"{self.path}/memory.events")
+
+    def ran_out(self) -> bool:
+        # The file also changes each time that the limit was met and something could be dropped.
+        return super().ran_out() and self.oom_kills() > 0
+
+    def _high_water(self) -> int:
         if self._peak_fd >= 0:
             return int(os.pread(self._peak_fd, 32, 0))
         return int(_read(f"{self.path}/memory.current"))
+
+    def _file_cache(self) -> int:
+        stat = _read(f"{self.path}/memory.stat")
+        return _field(stat, "file") - _field(stat, "shmem")
 
     def resident(self) -> int:
         return _field(_read(f"{self.path}/memory.stat"), "anon")
@@ -318,6 +387,7 @@ class LeafV2(Leaf):
 
     def remove(self) -> bool:
         self.close_entrance()
+        self.close_watch()
         if self._peak_fd >= 0:
             os.close(self._peak_fd)
             self._peak_fd = -1
@@ -432,6 +502,15 @@ def own_cgroups() -> dict[str, str]:
     ``{"unified": path}`` on version 2 with the three controllers; some of ``memory``, ``cpu``, ``pids`` on version 1;
     empty where nothing is writable.
     """
+    found = _own_paths()
+    if "unified" in found and not set(_read_or(f"{found['unified']}/cgroup.controllers").split()) >= _CONTROLLERS:
+        del found["unified"]
+    found = {kind: base for kind, base in found.items() if not _unwritable(base)}
+    return {"unified": found["unified"]} if "unified" in found else found
+
+
+def _own_paths() -> dict[str, str]:
+    """Where this process's own cgroups are seen: ``unified``, and those controllers of version 1 that we use."""
     mounts: dict[str, tuple[str, str]] = {}
     unified: tuple[str, str] | None = None
     for line in _read("/proc/self/mountinfo").splitlines():
@@ -447,15 +526,69 @@ def own_cgroups() -> dict[str, str]:
         _, controllers, path = line.split(":", 2)
         if not controllers and unified:
             base = _inside(unified, path)
-            if base and {"memory", "cpu", "pids"} <= set(_read_or(f"{base}/cgroup.controllers").split()):
+            if base:
                 found["unified"] = base
         for controller in controllers.split(","):
             if controller in ("memory", "cpu", "pids") and controller in mounts:
                 base = _inside(mounts[controller], path)
                 if base:
                     found[controller] = base
-    found = {kind: base for kind, base in found.items() if os.access(base, os.W_OK)}
-    return {"unified": found["unified"]} if "unified" in found else found
+    return found
+
+
+class Absence(NamedTuple):
+    """Why no leaf can be made, and what would help."""
+
+    why: str
+    remedy: str
+
+
+def absence(controller: str) -> Absence:
+    """Why this process can limit nothing by ``controller`` (``memory``, ``cpu`` or ``pids``)."""
+    mounted = [line.split(" - ")[1].split(" ", 2) for line in _read("/proc/self/mountinfo").splitlines()]
+    unified = any(kind == "cgroup2" for kind, *_ in mounted)
+    divided = any(kind == "cgroup" and controller in options.split(",") for kind, _, options in mounted)
+    if not unified and not divided:
+        remedy = "mount -t cgroup2 cgroup2 /sys/fs/cgroup" if os.geteuid() == 0 else "run the host where one is"
+        return Absence("no cgroup file system is mounted", remedy)
+    for kind, path in _own_paths().items():
+        if kind not in (controller, "unified"):
+            continue
+        if kind == "unified" and controller not in (has := _read_or(f"{path}/cgroup.controllers").split()):
+            if divided:
+                continue  # a hybrid: version 1 has it
+            return Absence(
+                f"the cgroup {path} has no {controller} controller, only {' '.join(has) or 'none'}",
+                f"a drop-in for user@.service with Delegate=cpu memory pids; or: echo +{controller} > "
+                f"{os.path.dirname(path)}/cgroup.subtree_control",
+            )
+        problem = _unwritable(path)
+        if problem:
+            return Absence(
+                f"the cgroup {path} cannot be written: {os.strerror(problem)}",
+                _remedy(problem, kind == "unified" or not divided),
+            )
+    why = f"this process's own cgroup with the {controller} controller is not to be seen here"
+    return Absence(why, "docker run --cgroupns=host, or run the host outside of the container")
+
+
+def _remedy(problem: int, unified: bool) -> str:
+    if problem == errno.EROFS:
+        return "docker run --privileged --cgroupns=private, or run the host outside of the container"
+    if unified:
+        return "systemd-run --user --scope -p Delegate=yes lamplighter serve ..., or run the host as root"
+    return "run the host as root, or have root make a cgroup in each hierarchy, chown it, and start the host in them"
+
+
+def _unwritable(path: str) -> int:
+    """What making a cgroup under ``path`` meets, an errno; 0 if one can be made."""
+    trial = f"{path}/trial-of-lamplighter-{os.getpid()}-{threading.get_native_id()}"
+    try:
+        os.mkdir(trial)
+    except OSError as fault:
+        return fault.errno or errno.EIO
+    os.rmdir(trial)
+    return 0
 
 
 def _inside(mount: tuple[str, str], path: str) -> str:
@@ -549,4 +682,5 @@ class LeafPool:
         leaf = self._hierarchy.leaf(self._group, f"environment-{self._made}", self._owner)
         leaf.configure(self._limits._replace(cpu=0.0))
         leaf.open_entrance()
+        leaf.open_watch()
         return leaf

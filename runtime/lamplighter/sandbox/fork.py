@@ -12,7 +12,8 @@ from lamplighter.sandbox.native import SandboxFault, fault, raised
 class Forked(NamedTuple):
     """``pid`` is 0 in the worker; in the template, the descriptors are the caller's to send on and close.
 
-    ``stages`` are microseconds: ``nest``, ``clone`` in the template; ``touch``, ``place``, ``mount`` in the worker.
+    ``stages`` are microseconds: ``nest``, ``clone`` in the template; ``touch``, ``place``, ``mount``, ``filter`` in the
+    worker.
     """
 
     pid: int
@@ -32,13 +33,20 @@ def fork(
     tmp_inodes: int,
     placement: Sequence[int],
     cgroup2: int,
+    tmp_mount: int = -1,
+    network: int = -1,
+    filtered: bool = False,
+    scopes: int = 0,
     ranges: bytes = b"",
 ) -> Forked:
     """Fork this single-threaded process; returns in both, as ``os.fork`` does.
 
     ``problem`` is set in a worker that could not be placed or isolated: it must say so and exit. Raises
-    :class:`SandboxFault` in the template if there is no worker. ``ranges`` (as :func:`populate` takes them) are pages
-    that the worker is going to write to: it copies them before anything else, a tenth cheaper than fault by fault.
+    :class:`SandboxFault` in the template if there is no worker. ``tmp_mount`` is a descriptor of what becomes the
+    worker's /tmp; -1 makes a tmpfs of ``tmp_bytes`` and ``tmp_inodes``. ``network`` is a
+    network namespace for it. ``filtered`` tightens the template's filter in the worker, and ``scopes`` are Landlock's
+    for it. ``ranges`` (as :func:`populate` takes them)
+    are pages that the worker is going to write to: it copies them first, a tenth cheaper than fault by fault.
     """
     fds = ffi.new("int[]", list(placement))
     pages = ffi.from_buffer(ranges)
@@ -49,6 +57,10 @@ def fork(
             "pid": pid,
             "keeper_fd": program,
             "lifeline_fd": lifeline,
+            "network": network,
+            "tmp_mount": tmp_mount,
+            "filtered": filtered,
+            "scopes": scopes,
             "tmp_bytes": tmp_bytes,
             "tmp_inodes": tmp_inodes,
             "placement": fds,
@@ -61,7 +73,12 @@ def fork(
     record, result = fault(), ffi.new("struct ll_fork_result *")
     outcome = lib.ll_fork(spec, result, record)
     if result.worker.pid == 0:
-        stages = {"touch": result.touch_us, "place": result.place_us, "mount": result.mount_us}
+        stages = {
+            "touch": result.touch_us,
+            "place": result.place_us,
+            "mount": result.mount_us,
+            "filter": result.filter_us,
+        }
         return Forked(0, -1, -1, stages, raised(record) if outcome < 0 else None)
     if outcome < 0:
         raise raised(record)

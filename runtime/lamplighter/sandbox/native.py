@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+from collections.abc import Iterator
 from typing import Any
 
 from lamplighter._sandbox import ffi, lib
@@ -32,6 +34,34 @@ def open_leaf(path: str) -> int:
     if fd < 0:
         raise raised(record)
     return fd
+
+
+def adopt_orphans() -> None:
+    """Make this process the parent of its descendants' orphans. Raises :class:`SandboxFault`."""
+    record = fault()
+    if lib.ll_adopt_orphans(record) < 0:
+        raise raised(record)
+
+
+def watch(path: str) -> int:
+    """A descriptor that becomes readable when a cgroup file changes; see ``ll_watch``."""
+    record = fault()
+    fd = int(lib.ll_watch(os.fsencode(path), record))
+    if fd < 0:
+        raise raised(record)
+    return fd
+
+
+@contextlib.contextmanager
+def seen_as(user: int) -> Iterator[None]:
+    """Within it this thread reaches files as ``user`` does, unless that is 0. What /proc tells of a process only to its
+    own user and to those with a right to trace it is then told to root without that right, as in a container."""
+    before = lib.ll_see_as(user) if user else 0
+    try:
+        yield
+    finally:
+        if user:
+            lib.ll_see_as(before)
 
 
 class Process:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
+from collections import deque
+from collections.abc import Iterable
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -14,6 +18,33 @@ def resident(pid: int) -> int:
             return int(file.read().split()[1]) * _PAGE
     except OSError:
         return 0
+
+
+def proportional(pid: int) -> int:
+    """The proportional set of a process, bytes: shared pages count by how many share them (proc(5), smaps_rollup); its
+    resident set where the kernel or its owner does not tell; 0 if it is gone."""
+    try:
+        with open(f"/proc/{pid}/smaps_rollup", encoding="utf-8", errors="replace") as file:
+            return next(int(line.split()[1]) * 1024 for line in file if line.startswith("Pss:"))
+    except (OSError, StopIteration):
+        return resident(pid)
+
+
+_EXITING, _SIGKILL = 0x4, 1 << 8
+"""PF_EXITING of the kernel's task flags, and the bit of SIGKILL in a signal mask."""
+
+
+def doomed(pid: int) -> bool:
+    """Whether a process is on its way out, or has a SIGKILL waiting for it."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            if int(file.read().rpartition(")")[2].split()[6]) & _EXITING:
+                return True
+        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
+            pending = [int(line.split()[1], 16) for line in file if line.startswith(("SigPnd:", "ShdPnd:"))]
+    except OSError:
+        return False
+    return any(mask & _SIGKILL for mask in pending)
 
 
 def pid_of(pidfd: int) -> int:
@@ -47,3 +78,53 @@ def runs_as(pidfd: int, owner: int) -> bool:
     with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
         uids = next(line.split()[1:] for line in file if line.startswith("Uid:"))
     return owner < 0 or (set(uids) == {str(owner)} and pid_of(pidfd) == pid)
+
+
+def children(pid: int) -> list[int]:
+    """Children of all threads of a process; none if it is gone, or the kernel keeps no such list."""
+    found: list[int] = []
+    with contextlib.suppress(OSError):
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/children", encoding="ascii") as file:
+                found += map(int, file.read().split())
+    return found
+
+
+def descendants(roots: Iterable[int]) -> list[int]:
+    """Everything below ``roots``, parents before their children."""
+    known: set[int] = set()
+    found: list[int] = []
+    ahead = deque(roots)
+    while ahead:
+        for child in children(ahead.popleft()):
+            if child not in known:
+                known.add(child)
+                found.append(child)
+                ahead.append(child)
+    return found
+
+
+def kill_below(roots: Iterable[int], passes: int = 64) -> None:
+    """Kill all descendants of ``roots``, however fast they fork, and leave the roots themselves stopped.
+
+    Whoever is found is stopped before its children are looked for, so that it makes no more of them, and reaps none:
+    their pids stay theirs. For hosts without pid namespaces, where the kernel does this at once and for certain.
+    """
+    roots = list(roots)
+    for pid in roots:
+        _signal(pid, signal.SIGSTOP)
+    stopped: set[int] = set()
+    for _ in range(passes):
+        fresh = [pid for pid in descendants(roots) if pid not in stopped]
+        if not fresh:
+            break
+        for pid in fresh:
+            _signal(pid, signal.SIGSTOP)
+        stopped.update(fresh)
+    for pid in stopped:
+        _signal(pid, signal.SIGKILL)
+
+
+def _signal(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, number)

@@ -31,6 +31,7 @@ class Step(NamedTuple):
     kind: int
     source: str
     target: str
+    mount: int = -1
 
 
 _COVERED = "/tmp/"  # noqa: S108 - not a file of ours
@@ -112,6 +113,16 @@ def python_command(statements: str, *, isolated: bool = True) -> list[str]:
     return [interpreter() if isolated else sys.executable, "-u", "-c", statements]
 
 
+def system_paths() -> list[str]:
+    """What of the host's own system every function may read."""
+    return [*_SYSTEM, *(f"/etc/{name}" for name in _ETC)]
+
+
+def device_paths() -> list[str]:
+    """The devices that every function may use."""
+    return [f"/dev/{name}" for name in _DEVICES]
+
+
 def obstacle() -> str:
     """Why no sandbox can show this Python; empty if one can."""
     base = os.path.realpath(sys.base_prefix)
@@ -120,8 +131,12 @@ def obstacle() -> str:
     return ""
 
 
-def steps(code: str, layers: Sequence[str], *, tmp_bytes: int, extra: Iterable[str] = ()) -> list[Step]:
+def steps(
+    code: str, layers: Sequence[str], *, tmp_bytes: int, tmp_mount: int = -1, extra: Iterable[str] = ()
+) -> list[Step]:
     """The steps that build a function's root; ``code`` and ``layers`` are directories of the host.
+
+    ``tmp_mount`` is a descriptor of what to mount on /tmp; -1 for a tmpfs of ``tmp_bytes``.
 
     Raises ``OSError`` if the layers would cover the interpreter, which lives under ``/opt`` in many containers.
     """
@@ -151,10 +166,17 @@ def steps(code: str, layers: Sequence[str], *, tmp_bytes: int, extra: Iterable[s
         Step(lib.LL_LINK, "/proc/self/fd/2", "/dev/stderr"),
         Step(lib.LL_CODE, os.path.realpath(code), TASK_ROOT),
         Step(lib.LL_DIRECTORY, "", "/var/runtime"),
-        Step(lib.LL_TMPFS, f"mode=1777,size={tmp_bytes},nr_inodes={inodes(tmp_bytes)}", "/tmp"),  # noqa: S108
+        _tmp(tmp_bytes, tmp_mount),
         _opt([os.path.realpath(layer) for layer in layers]),
     ]
     return made
+
+
+def _tmp(tmp_bytes: int, tmp_mount: int) -> Step:
+    target = "/tmp"  # noqa: S108 - the sandbox's own
+    if tmp_mount >= 0:
+        return Step(lib.LL_MOUNT, "", target, tmp_mount)
+    return Step(lib.LL_TMPFS, f"mode=1777,size={tmp_bytes},nr_inodes={inodes(tmp_bytes)}", target)
 
 
 def inodes(tmp_bytes: int) -> int:

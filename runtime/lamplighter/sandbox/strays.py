@@ -7,8 +7,12 @@ namespace before each of its processes has been reaped, and only we can reap the
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 from collections.abc import Collection
+
+from lamplighter.sandbox import processes
 
 
 def zombie(known: Collection[int]) -> int:
@@ -30,3 +34,17 @@ def reap(known: Collection[int]) -> None:
             os.waitpid(pid, os.WNOHANG)
         except ChildProcessError:
             return
+
+
+def living(known: Collection[int]) -> set[int]:
+    """Children of this process that nobody knows and that live: orphans of an environment without a pid namespace."""
+    return {pid for pid in processes.children(os.getpid()) if pid not in known}
+
+
+def end(pids: Collection[int]) -> None:
+    """Kill children of ours that nobody knows, and all below them, and reap those that are dead."""
+    processes.kill_below(pids)
+    for pid in pids:
+        with contextlib.suppress(ChildProcessError, ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)  # a child of ours: its pid is its own until we reap it
+            os.waitpid(pid, os.WNOHANG)

@@ -1,0 +1,49 @@
+"""Everything goes wrong at once: workers, templates and hosts are killed and stopped, run out of memory and of time,
+and fill their disks. The short form of ``make chaos``.
+
+A tenth of ``LAMPLIGHTER_CHAOS_INVOCATIONS`` (2,000 if unset): most of what goes wrong here takes a second or two.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from tests.chaos.test_killed_workers import invocations
+from tests.host.serving import needs, needs_root
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from bench import havoc  # the harness lives beside the package, not in it
+
+pytestmark = [needs_root, needs("memory", "cpu", "pids"), pytest.mark.timeout(900)]
+
+
+@pytest.fixture(scope="module")
+def outcome() -> havoc.Outcome:
+    return havoc.run(max(200, invocations() // 10))
+
+
+def test_each_accepted_request_gets_one_answer_of_its_own_or_loses_its_connection_with_the_host(
+    outcome: havoc.Outcome,
+) -> None:
+    assert outcome.wrong == []
+    assert outcome.answers.total() + outcome.closed == outcome.sent
+    assert outcome.closed <= havoc.CLIENTS * (outcome.hosts - 1)
+
+
+def test_it_really_went_wrong(outcome: havoc.Outcome) -> None:
+    assert outcome.strikes["hosts killed"] == 2
+    assert outcome.strikes["workers killed"] >= 3
+    assert outcome.answers["result"] > outcome.sent // 2
+    assert len(outcome.answers) >= 3, outcome.answers
+
+
+def test_the_host_that_lived_through_it_owns_what_it_owned_before(outcome: havoc.Outcome) -> None:
+    assert outcome.grown == {}
+    assert outcome.memory_grown <= havoc.MEMORY_GROWTH
+
+
+def test_no_cgroup_mount_loop_device_or_image_is_left_of_any_host(outcome: havoc.Outcome) -> None:
+    assert outcome.left == {}
