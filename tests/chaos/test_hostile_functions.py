@@ -67,6 +67,15 @@ for _ in range(5):
         os._exit(0)
     made.append(pid)
 
+def lives(pid):
+    try:
+        return open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+while any(map(lives, made)):  # or init would not be safe to fork
+    os.sched_yield()
+
 def handler(event, context):
     return made
 """

@@ -52,7 +52,7 @@ def run(kind: str, *arguments: str, **variables: str) -> subprocess.CompletedPro
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
         check=False,
         env={**os.environ, **variables},
     )

@@ -140,7 +140,7 @@ def test_memory_within_the_limit_is_used_undisturbed(host: Serving) -> None:
     assert 150 <= int(answer.report["Max Memory Used"].removesuffix(" MB")) < 256
 
 
-def test_a_late_handler_is_answered_for_and_all_that_it_started_isgone(tmp_path: Path) -> None:
+def test_a_late_handler_is_answered_for_and_all_that_it_started_is_gone(tmp_path: Path) -> None:
     options = ("--allow-unisolated", "--timeout", "2")
     with serving(tmp_path, RUNS, *options, variables=shown(tmp_path), command=command("plain")) as host:
         answer = host.run(DAEMON + "import time; time.sleep(30)", mark="started-by-the-late")

@@ -226,7 +226,7 @@ static struct ll_spawn_spec *shell(struct shell *shell, const char *script, int 
     };
     shell->spec = (struct ll_spawn_spec){
         .nest = nest,
-        .uid = USER,
+        .uid = nest >= 0 ? USER : 0,
         .own_user = own_user,
         .path = "/bin/sh",
         .argv = (char *const *)shell->argv,
@@ -292,6 +292,25 @@ static void a_program_gets_its_arguments_its_environment_and_its_descriptors_alo
     check_run("pwd; ulimit -n; ulimit -c", -1, 0, "/\n64\n0\n");
     check_run("for fd in 3 4 5 57 200 201 202; do [ -e /proc/$$/fd/$fd ] && echo $fd is open; done; true", -1, 0, "");
     close(other);
+}
+
+static void a_program_without_a_nest_is_who_it_is_told_to_be(void)
+{
+    struct residue before = residue();
+    struct shell shell_;
+    char said[4096];
+    int pipes[2], null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+    if (null < 0 || pipe2(pipes, O_CLOEXEC) < 0)
+        abort();
+    shell(&shell_, "id -u; id -g; grep -E '^(CapPrm|CapBnd)' /proc/self/status", -1, null, pipes[1]);
+    shell_.spec.uid = FIRST_ID;
+    shell_.spec.forks = 1;
+    CHECK(run(&shell_.spec, pipes[1], pipes[0], said, sizeof said) == 0, "%s", said);
+    CHECK(strcmp(said, "1537212416\n1537212416\nCapPrm:\t0000000000000000\nCapBnd:\t0000000000000000\n") == 0, "%s", said);
+    close(pipes[0]);
+    close(null);
+    check_nothing_left(before, "a program of another user's");
 }
 
 static void a_program_starts_with_signals_as_they_are_by_default(void)
@@ -637,6 +656,7 @@ int main(int argc, char **argv)
     a_step_that_cannot_be_taken_says_which_and_leaves_nothing();
     a_nest_that_cannot_be_made_says_why_and_leaves_nothing();
     a_program_gets_its_arguments_its_environment_and_its_descriptors_alone();
+    a_program_without_a_nest_is_who_it_is_told_to_be();
     a_program_starts_with_signals_as_they_are_by_default();
     a_program_that_cannot_be_started_says_why_and_leaves_nothing(-1);
     a_program_in_a_nest_is_nobody_and_sees_what_it_was_given();

@@ -92,8 +92,19 @@ def _others() -> list[str]:
     return [
         f"process {name}, started by init, is running"
         for name in os.listdir("/proc")
-        if name.isdigit() and name not in own
+        if name.isdigit() and name not in own and _lives(name)
     ]
+
+
+def _lives(pid: str) -> bool:
+    """Whether a process still runs, or is dead and this one's to be waited for, which a worker could not do. One that
+    somebody outside has yet to reap stands in no fork's way."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            state, parent = file.read().rpartition(")")[2].split()[:2]
+    except OSError:
+        return False
+    return state not in "ZX" or int(parent) == os.getpid()
 
 
 def _children() -> list[str]:
