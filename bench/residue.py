@@ -39,12 +39,17 @@ def look(host: int, temporary: Path, cgroup_roots: set[str]) -> Residue:
     """Everything that belongs to the host with pid ``host``.
 
     ``temporary`` is the TMPDIR it was given alone; ``cgroup_roots`` is what :func:`cgroup_roots` said of it.
-    Descriptors are the host's own; mounts are those of its own mount namespace.
+    Descriptors are the host's own; mounts are those of its own mount namespace that could be its: there it lives with
+    everybody else's.
     """
     return Residue(
         members=processes.tree(host),
         cgroups={found for root in cgroup_roots for found in _directories(Path(root))},
-        mounts={line.split(" ", 1)[0] + " " + line.split()[4] for line in _lines(PROC / str(host) / "mountinfo")},
+        mounts={
+            line.split(" ", 1)[0] + " " + line.split()[4]
+            for line in _lines(PROC / str(host) / "mountinfo")
+            if str(temporary) in line or _NAME in line or " /dev/loop" in line
+        },
         descriptors=_descriptors(host),
         directories=_directories(temporary) | named_directories(host),
     )

@@ -85,6 +85,7 @@ def test_a_share_of_a_cpu_is_what_was_asked_for_to_five_percent(table: list[bars
 @needs_memory
 def test_out_of_memory_is_answered_soon(table: list[bars.Row]) -> None:
     took: list[float] = []
+    filled: list[float] = []
     with (
         peers.lamplighter(HANDLER, "--memory", "256", "--timeout", "60", "--parked", "2") as server,
         Connection(server.address, 90) as connection,
@@ -94,8 +95,23 @@ def test_out_of_memory_is_answered_soon(table: list[bars.Row]) -> None:
             now = time.monotonic()
             assert kind_of(answer) == "Runtime.OutOfMemory", answer.body
             log = base64.b64decode(answer.headers[b"x-amz-log-result"]).decode()
-            took.append(now - float(re.findall(r"at ([0-9.]+) with", log)[-1]))
+            last, steps = re.findall(r"at ([0-9.]+) with ([0-9]+)", log)[-1]
+            took.append(now - float(last))
+            filled.append(int(steps) / 4)
             time.sleep(0.1)
+        (template,) = re.findall(r"([0-9]+) MB resident", server.output.read_text())
+    whole = statistics.median(filled) + int(template) * 1e6 / MIB
+    table.append(
+        bars.at_most(
+            "11f",
+            "memory of 256 MB: what one handler could fill, with its template's, short of it (its own start included)",
+            (1 - whole / 256) * 100,
+            5.0,
+            "%",
+            filled_mib=filled,
+            template_mb=int(template),
+        )
+    )
     # From the last step that was taken: filling one more quarter of a megabyte is part of the figure.
     table.append(
         bars.at_most(

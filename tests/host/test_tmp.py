@@ -87,6 +87,16 @@ result = [space.f_blocks * space.f_frsize, space.f_bavail * space.f_frsize, df.s
         assert files >= size * 64
 
 
+def test_it_is_the_functions_own_in_forked_and_executed_environments(
+    tmp_path: Path, disks: tuple[Path, tuple[str, ...]]
+) -> None:
+    look = "import os; facts = os.stat('/tmp'); result = [facts.st_uid == os.getuid(), facts.st_gid == os.getgid()]"
+    unsafe = "import threading, time\nthreading.Thread(target=time.sleep, args=(1000,), daemon=True).start()\n"
+    for source in (RUNS, unsafe + RUNS):
+        with serving(tmp_path, source, "--memory", "512", *disks[1]) as host:
+            assert host.run(look).value == [True, True]
+
+
 def test_one_file_can_fill_it_and_a_removed_one_gives_its_place_back(
     tmp_path: Path, disks: tuple[Path, tuple[str, ...]]
 ) -> None:

@@ -324,6 +324,8 @@ class Generation:
             if isinstance(disk, OSError):
                 raise disk
             environment.disk = disk
+            if disk is not None:
+                disk.give_to(self._owner)
             with environment.leaf.entrance() as entrance:
                 fds = [theirs.fileno(), log_write]
                 fds += [disk.mount] if disk is not None else []

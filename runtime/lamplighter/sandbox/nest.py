@@ -106,6 +106,8 @@ class Nest:
         milliseconds. Raises :class:`SandboxFault`.
         """
         try:
+            if disk is not None:
+                disk.give_to(FIRST_ID + slot * ID_COUNT + root.USER)
             plan = root.steps(code, layers, tmp_bytes=tmp_bytes, tmp_mount=disk.mount if disk else -1)
             keeper = cls._build(plan, staging, slot, program, lifeline, kind, own_network=own_network)
         except BaseException:
