@@ -99,6 +99,9 @@ class FunctionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Least severe level logged, TRACE to FATAL; empty leaves Lambda's default."""
     pass_credentials: bool = False
     """Give the function the AWS credentials found in the host's own environment variables. Otherwise it has none."""
+    pass_environment: bool = False
+    """Give the function the host's other environment variables too, as the emulator does in a container: what
+    :func:`lamplighter.function.environment.passed` lets through. They do not count towards the 4,096 bytes."""
 
 
 class HostConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -249,6 +252,7 @@ def _function(where: str, given: Mapping[str, object], directory: str, violation
         log_format=cast("LogFormat", fields.choice("log_format", LOG_FORMATS, "text")),
         log_level=fields.choice("log_level", ("", *LOG_LEVELS), ""),
         pass_credentials=_credentials(fields),
+        pass_environment=fields.flag("pass_environment"),
     )
     violations += fields.violations
     return config
