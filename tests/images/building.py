@@ -92,8 +92,16 @@ class Store:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.command = ["buildah", "--root", str(directory / "root"), "--runroot", str(directory / "run")]
-        self.command += ["--storage-driver", "vfs"]
+        # Layers laid over one another where that can be mounted; else each is a whole copy of the one before.
+        for driver in ("overlay", "vfs"):
+            self.command = ["buildah", "--root", str(directory / driver), "--runroot", str(directory / f"{driver}.run")]
+            self.command += ["--storage-driver", driver]
+            try:
+                self.call("rm", self.call("from", "scratch"))
+                break
+            except AssertionError:
+                if driver == "vfs":
+                    raise
 
     def call(self, *words: str, seconds: float = 60) -> str:
         return _run([*self.command, *words], seconds)
