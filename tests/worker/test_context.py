@@ -25,7 +25,9 @@ def test_it_tells_what_the_environment_and_the_event_say() -> None:
             "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
         }
     )
-    assert facts == FACTS
+    assert [getattr(facts, name) for name in FunctionFacts.__slots__] == [
+        getattr(FACTS, name) for name in FunctionFacts.__slots__
+    ]
     told = context(function_arn="arn", tenant_id="blue")
     assert told.memory_limit_in_mb == "128"
     assert (told.aws_request_id, told.invoked_function_arn, told.tenant_id) == ("id", "arn", "blue")

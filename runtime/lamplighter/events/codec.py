@@ -9,11 +9,12 @@ faults of an event, :mod:`lamplighter.events.writer` writes results of other tha
 
 from __future__ import annotations
 
+import _json
 import marshal
-from json import JSONDecoder, JSONEncoder
-from typing import Any, NoReturn, cast
 
-from lamplighter.events import syntax, writer
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # typing costs 4 ms to import, json and re, which the slow paths need, as much again
+    from typing import Any, NoReturn
 
 
 class CodecFault(Exception):
@@ -42,9 +43,29 @@ def _refuse_constant(name: str) -> NoReturn:
     raise _Constant(name)
 
 
-_scan = JSONDecoder(parse_constant=_refuse_constant).scan_once  # type: ignore[attr-defined]
-_ascii = JSONEncoder(check_circular=False, ensure_ascii=True)
-_unicode = JSONEncoder(check_circular=False, ensure_ascii=False)
+class _Reading:
+    """What the standard library's scanner asks a decoder for."""
+
+    strict = True
+    object_hook = object_pairs_hook = None
+    parse_float = float
+    parse_int = int
+    parse_constant = staticmethod(_refuse_constant)
+
+
+def _refuse_type(value: object) -> NoReturn:
+    raise TypeError(f"Object of type {value.__class__.__name__} is not JSON serializable")
+
+
+def _encoder(quote: Any) -> Any:
+    # The arguments of json.JSONEncoder's own one-shot encoder: markers, default, quote, indent, separators, sort_keys,
+    # skipkeys, allow_nan.
+    return _json.make_encoder(None, _refuse_type, quote, None, ": ", ", ", False, False, True)
+
+
+_scan: Any = _json.make_scanner(_Reading)  # type: ignore[arg-type]  # any object with these attributes will do
+_ascii = _encoder(_json.encode_basestring_ascii)
+_unicode = _encoder(_json.encode_basestring)
 
 
 def decode(body: bytes) -> object:
@@ -55,7 +76,7 @@ def decode(body: bytes) -> object:
     try:
         text = str(body, "utf-8")
         value, end = _scan(text, 0)
-        if end == len(text) or not text[end:].strip(syntax.WHITESPACE):
+        if end == len(text) or not text[end:].strip(" \t\n\r"):
             return value
     except Exception:  # noqa: S110 - whatever it was, the second reading below finds it again, and words it
         pass
@@ -63,6 +84,8 @@ def decode(body: bytes) -> object:
 
 
 def _decode_again(body: bytes) -> object:
+    from lamplighter.events import syntax  # noqa: PLC0415 - it brings re, and few events are faulty
+
     try:
         text = str(body, "utf-8")
         start = 1 if text.startswith("\ufeff") else 0
@@ -94,9 +117,11 @@ def encode(result: object, *, ascii_only: bool) -> tuple[bytes, bool]:
         # Marshal takes the exact built-in types and refuses every subclass. So where it succeeds, the C encoder cannot
         # meet a named tuple, which it would write as an array without asking; no other test is as fast. Shared and
         # circular structures are walked once.
-        marshal.dumps(cast(Any, result))
-        text = (_ascii if ascii_only else _unicode).encode(result)
+        marshal.dumps(result)  # type: ignore[arg-type]
+        text = "".join((_ascii if ascii_only else _unicode)(result, 0))
     except Exception:
+        from lamplighter.events import writer  # noqa: PLC0415 - as above
+
         try:
             text = writer.write(result, ascii_only)
         except Exception as fault:

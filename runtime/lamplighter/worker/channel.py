@@ -34,6 +34,8 @@ import stat
 import struct
 from collections.abc import Callable
 
+from lamplighter.worker.event import Event
+
 INVOKE = 1
 READY = 2
 RESPONSE = 3
@@ -66,51 +68,6 @@ _REPLY = struct.Struct("<BBIIH")
 
 class ProtocolFault(Exception):
     """The other end sent something that is not a message of this channel."""
-
-
-class Event:
-    """One invocation as the worker sees it. Strings are empty where the platform sent none."""
-
-    __slots__ = (
-        "body",
-        "client_context",
-        "cognito_identity",
-        "content_type",
-        "deadline_ms",
-        "function_arn",
-        "learn",
-        "more",
-        "request_id",
-        "sequence",
-        "tenant_id",
-        "trace_id",
-    )
-
-    def __init__(
-        self,
-        body: bytes,
-        request_id: str,
-        function_arn: str = "",
-        deadline_ms: int = 0,
-        trace_id: str = "",
-        client_context: str = "",
-        cognito_identity: str = "",
-        tenant_id: str = "",
-        sequence: int = 0,
-        content_type: str = "application/json",
-    ) -> None:
-        self.body = body
-        self.request_id = request_id
-        self.function_arn = function_arn
-        self.deadline_ms = deadline_ms
-        self.trace_id = trace_id
-        self.client_context = client_context
-        self.cognito_identity = cognito_identity
-        self.tenant_id = tenant_id
-        self.sequence = sequence
-        self.content_type = content_type
-        self.learn = False
-        self.more = False
 
 
 class Reply:

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
-from typing import Any, NamedTuple
 
-from lamplighter.worker.channel import Event
-from lamplighter.worker.output import LogSink
+from lamplighter.worker.errors import NamedFault
+from lamplighter.worker.event import Event
+from lamplighter.worker.output import LogSink, output
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
 
 # Only these keys of the client context's ``w3c`` reach the handler, and only where they are strings.
 _W3C_FIELDS = ("traceparent", "tracestate", "baggage")
 
 
-class ContextFault(Exception):
+class ContextFault(NamedFault):
     """The client context or the Cognito identity is not JSON. ``str()`` of it is the ``errorMessage``."""
 
     error_type = "Runtime.LambdaContextUnmarshalError"
@@ -37,17 +41,27 @@ class Current:
 current = Current()
 
 
-class FunctionFacts(NamedTuple):
+class FunctionFacts:
     """What the environment says about the function and this execution environment; ``None`` for what is not set.
 
     A worker reads it after it was forked: each one has a log stream of its own.
     """
 
-    log_group_name: str | None
-    log_stream_name: str | None
-    function_name: str | None
-    memory_limit_in_mb: str | None
-    function_version: str | None
+    __slots__ = ("function_name", "function_version", "log_group_name", "log_stream_name", "memory_limit_in_mb")
+
+    def __init__(
+        self,
+        log_group_name: str | None,
+        log_stream_name: str | None,
+        function_name: str | None,
+        memory_limit_in_mb: str | None,
+        function_version: str | None,
+    ) -> None:
+        self.log_group_name = log_group_name
+        self.log_stream_name = log_stream_name
+        self.function_name = function_name
+        self.memory_limit_in_mb = memory_limit_in_mb
+        self.function_version = function_version
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> FunctionFacts:
@@ -115,13 +129,11 @@ class LambdaContext:
     def __init__(self, event: Event, facts: FunctionFacts) -> None:
         """Raises :class:`ContextFault`; ``AttributeError`` where the JSON is sound but not an object, as on Lambda."""
         self.aws_request_id = event.request_id
-        (
-            self.log_group_name,
-            self.log_stream_name,
-            self.function_name,
-            self.memory_limit_in_mb,
-            self.function_version,
-        ) = facts
+        self.log_group_name = facts.log_group_name
+        self.log_stream_name = facts.log_stream_name
+        self.function_name = facts.function_name
+        self.memory_limit_in_mb = facts.memory_limit_in_mb
+        self.function_version = facts.function_version
         self.invoked_function_arn: str | None = event.function_arn or None
         self.tenant_id: str | None = event.tenant_id or None
         self._w3c_fields: dict[str, str] = {}
@@ -149,12 +161,14 @@ class LambdaContext:
         """Write ``str(msg)`` to the function's log, with no line end added."""
         # Lambda finds the sink through the root logger, so a handler that removed its handlers writes to stdout.
         logging = sys.modules.get("logging")
-        if logging is not None:
-            for handler in logging.getLogger().handlers:
-                sink: LogSink | None = getattr(handler, "log_sink", None)
-                if sink is not None:
-                    sink.log(str(msg))
-                    return
+        if logging is None:  # nobody imported it, so nobody removed a handler
+            output.sink.log(str(msg))
+            return
+        for handler in logging.getLogger().handlers:
+            sink: LogSink | None = getattr(handler, "log_sink", None)
+            if sink is not None:
+                sink.log(str(msg))
+                return
         sys.stdout.write(str(msg))
 
     def __repr__(self) -> str:

@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import os
 import time
-from types import TracebackType
-from typing import TypedDict
 
-from lamplighter.events import encode
+from lamplighter.events import CodecFault, encode
 from lamplighter.worker.output import ERROR, JSON, TEXT, Output, frame_type
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import TypedDict
 
-class Payload(TypedDict):
-    """The error as the caller gets it, keys in this order."""
+    class Payload(TypedDict):
+        """The error as the caller gets it, keys in this order."""
 
-    errorMessage: str
-    errorType: str
-    requestId: str
-    stackTrace: list[str]
+        errorMessage: str
+        errorType: str
+        requestId: str
+        stackTrace: list[str]
 
 
 Frame = tuple[str, int | None, str, str | None]
 """File name, line number, function name, source line."""
+
+
+class NamedFault(Exception):
+    """A fault that Lambda has a name for: ``error_type``. ``str()`` of it is the ``errorMessage``."""
+
+    error_type = "Runtime.Unknown"
+
 
 _OWN = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
 
@@ -32,6 +41,28 @@ _INDENT = "\u00a0"
 def payload(message: str, error_type: str, stack_trace: list[str], request_id: str = "") -> Payload:
     """The error as the caller gets it. An init fault has no request id."""
     return {"errorMessage": message, "errorType": error_type, "requestId": request_id, "stackTrace": stack_trace}
+
+
+def report(fault: Exception, request_id: str, output: Output) -> tuple[bytes, str, bytes]:
+    """Log what went wrong with an invocation; its payload as it is sent, its type, and the cause for X-Ray."""
+    frames: list[Frame] = []
+    message = message_of(fault)
+    if isinstance(fault, CodecFault | NamedFault):
+        error_type, cause_type = fault.error_type, "LambdaValidationError"
+    else:
+        error_type = cause_type = type(fault).__name__
+        frames = frames_of(fault)
+    error = payload(message, error_type, stack_trace_of(frames), request_id)
+    try:  # noqa: SIM105 - contextlib is an import that only this would need
+        log_fault(error, output)
+    except Exception:  # noqa: S110 - the handler may have closed its streams: the caller is told all the same
+        pass
+    return body_of(error, output), error_type, xray_cause(cause_type, message, frames, ascii_only=output.ascii_only)
+
+
+def body_of(error: Payload, output: Output) -> bytes:
+    """The payload as it is sent."""
+    return encode(error, ascii_only=output.ascii_only)[0]
 
 
 def message_of(exception: BaseException) -> str:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from typing import cast
 
-from lamplighter.worker.context import LambdaContext
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
-Handler = Callable[[object, LambdaContext], object]
-"""Takes the event and the context; what it returns is the result."""
+    from lamplighter.worker.context import LambdaContext
+
+    Handler = Callable[[object, LambdaContext], object]
+    """Takes the event and the context; what it returns is the result."""
 
 
 class InitFault(Exception):
@@ -54,8 +56,9 @@ def resolve(name: str) -> Handler:
             "Runtime.UserCodeSyntaxError", f"Syntax error in module '{module_name}': {fault}", [where]
         ) from fault
     try:
-        return cast(Handler, getattr(module, function_name))
+        handler: Handler = getattr(module, function_name)
     except AttributeError:
         raise InitFault(
             "Runtime.HandlerNotFound", f"Handler '{function_name}' missing on module '{module_name}'"
         ) from None
+    return handler

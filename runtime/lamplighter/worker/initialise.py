@@ -10,10 +10,13 @@ import io
 import os
 import sys
 
-from lamplighter.events import encode
 from lamplighter.worker import errors
-from lamplighter.worker.handler import Handler, InitFault, resolve
+from lamplighter.worker.handler import InitFault, resolve
 from lamplighter.worker.output import output
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from lamplighter.worker.handler import Handler
 
 # The line AWS's runtime writes before an init fault; tools match on it, so it is theirs to the byte.
 _INIT_WARNING = (
@@ -26,16 +29,23 @@ _INIT_WARNING = (
 )
 
 
-def initialise(handler_name: str) -> Handler:
+def initialise(handler_name: str, *, logging_late: bool = False) -> Handler:
     """Set up this process and import ``handler_name``. Configured by ``os.environ`` alone, once a process.
 
-    ``sys.path`` is the caller's business. Raises :class:`InitFault` for whatever ``Exception`` the handler's module
-    raises; ``SystemExit`` and its kind pass through.
+    ``logging_late``: set logging up when it is first imported, not now. For a process that serves; a template had
+    better import it once for all its workers. ``sys.path`` is the caller's business. Raises :class:`InitFault` for
+    whatever ``Exception`` the handler's module raises; ``SystemExit`` and its kind pass through.
     """
     _unbuffer()
-    from lamplighter.worker import logs  # noqa: PLC0415 - it imports logging, and this is where that is due
+    output.configure(os.environ)
+    # As it is now: what the function's code does to its environment does not reconfigure the runtime.
+    level = {"AWS_LAMBDA_LOG_LEVEL": os.environ.get("AWS_LAMBDA_LOG_LEVEL", "")}
+    if logging_late:
+        from lamplighter.worker.late_logging import when_imported  # noqa: PLC0415 - only this mode has a use for it
 
-    logs.configure(os.environ)
+        when_imported(lambda: _set_up_root_logger(level))
+    else:
+        _set_up_root_logger(level)
     try:
         return resolve(handler_name)
     except InitFault:
@@ -52,7 +62,13 @@ def report_init_fault(fault: InitFault) -> bytes:
     logging.warning(_INIT_WARNING)
     payload = errors.payload(fault.message, fault.error_type, fault.stack_trace)
     errors.log_fault(payload, output)
-    return encode(payload, ascii_only=output.ascii_only)[0]
+    return errors.body_of(payload, output)
+
+
+def _set_up_root_logger(environ: dict[str, str]) -> None:
+    from lamplighter.worker import logs  # noqa: PLC0415 - it imports logging, and this is where that is due
+
+    logs.set_up_root_logger(environ)
 
 
 def _unbuffer() -> None:

@@ -1,6 +1,7 @@
 """The root logger as Lambda sets it up: one handler, text or JSON, each record marked with the request id.
 
-This module imports ``logging``, which costs some 10 ms with all it brings: it is imported at init, and never before.
+This module imports ``logging``, which costs some 10 ms with all it brings: it is imported at init at the earliest, or
+when the function's own code asks for ``logging`` (:mod:`lamplighter.worker.late_logging`).
 The names of the classes are AWS's, because libraries look for them among the root logger's handlers.
 """
 
@@ -10,7 +11,7 @@ import json
 import logging
 import time
 import traceback
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 from lamplighter.worker.context import current
@@ -28,10 +29,17 @@ _encode = json.JSONEncoder(ensure_ascii=False, default=str).encode
 def configure(environ: MutableMapping[str, str]) -> None:
     """Read ``AWS_LAMBDA_LOG_FORMAT``, ``AWS_LAMBDA_LOG_LEVEL`` and the telemetry descriptor; set up the root logger.
 
-    A level that ``logging`` does not know leaves the root logger at WARNING. Called once a process, before any user
-    code is imported.
+    Called once a process, before any user code is imported.
     """
     output.configure(environ)
+    set_up_root_logger(environ)
+
+
+def set_up_root_logger(environ: Mapping[str, str]) -> None:
+    """The root logger for the output as it is configured and the level in ``environ``.
+
+    A level that ``logging`` does not know leaves the root logger at WARNING.
+    """
     level = environ.get("AWS_LAMBDA_LOG_LEVEL", "")
     # Lambda knows TRACE; the nearest thing here is DEBUG. In lower case it is not recognised, as on Lambda.
     level = "DEBUG" if level == "TRACE" else level.upper()

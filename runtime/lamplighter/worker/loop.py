@@ -7,19 +7,23 @@ with the status Python gives them, and the platform reports the exit, as on Lamb
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 import time
-from collections.abc import MutableMapping
 
-from lamplighter.events import CodecFault, decode, encode
+from lamplighter.events import MarshalError, decode, encode
 from lamplighter.worker import errors
-from lamplighter.worker.channel import Event
-from lamplighter.worker.context import ContextFault, FunctionFacts, LambdaContext, current
-from lamplighter.worker.handler import Handler
-from lamplighter.worker.output import Output, output
-from lamplighter.worker.transport import Transport
+from lamplighter.worker.context import FunctionFacts, LambdaContext, current
+from lamplighter.worker.event import Event
+from lamplighter.worker.output import output
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+
+    from lamplighter.worker.handler import Handler
+    from lamplighter.worker.streams import Stream
+    from lamplighter.worker.transport import Transport
 
 _TRACE_ID = "_X_AMZN_TRACE_ID"
 _JSON = "application/json"
@@ -47,19 +51,40 @@ def _answer(
         environ[_TRACE_ID] = event.trace_id
     elif _TRACE_ID in environ:
         del environ[_TRACE_ID]
+    stream = None
     try:
-        body, is_json = _run(handler, event, facts)
+        result = _call(handler, event, facts)
+        try:
+            body, is_json = encode(result, ascii_only=output.ascii_only)
+        except MarshalError:
+            stream = _stream_of(result)
+            if stream is None:
+                raise
     except Exception as fault:
-        _fail(fault, event, transport, output)
+        report = errors.report(fault, event.request_id, output)
+        _flush()
+        transport.fail(event, *report)
+        return
+    if stream is not None:
+        from lamplighter.worker import streams  # noqa: PLC0415 - loaded already
+
+        streams.answer(stream, event, transport, _flush)
         return
     _flush()
     transport.respond(event, body, is_json)
 
 
-def _run(handler: Handler, event: Event, facts: FunctionFacts) -> tuple[bytes, bool]:
+def _call(handler: Handler, event: Event, facts: FunctionFacts) -> object:
     context = LambdaContext(event, facts)
     payload = decode(event.body) if event.content_type == _JSON else event.body
-    return encode(handler(payload, context), ascii_only=output.ascii_only)
+    return handler(payload, context)
+
+
+def _stream_of(result: object) -> Stream | None:
+    """What has no JSON form may be a result in pieces."""
+    from lamplighter.worker import streams  # noqa: PLC0415 - few functions stream
+
+    return streams.stream_of(result)
 
 
 def invoke_once(
@@ -81,28 +106,19 @@ def invoke_once(
     event = Event(body, request_id, function_arn, deadline, client_context=client_context)
     current.request_id = request_id
     try:
-        return _run(handler, event, FunctionFacts.read(os.environ))
+        result = _call(handler, event, FunctionFacts.read(os.environ))
+        try:
+            return encode(result, ascii_only=output.ascii_only)
+        except MarshalError:
+            stream = _stream_of(result)
+            if stream is None:
+                raise
+        from lamplighter.worker import streams  # noqa: PLC0415 - loaded already
+
+        return streams.collect(stream)
     finally:
         current.request_id = ""
         _flush()
-
-
-def _fail(fault: Exception, event: Event, transport: Transport, output: Output) -> None:
-    frames: list[errors.Frame] = []
-    message = errors.message_of(fault)
-    if isinstance(fault, CodecFault | ContextFault):
-        error_type = fault.error_type
-        cause_type = "LambdaValidationError"
-    else:
-        error_type = cause_type = type(fault).__name__
-        frames = errors.frames_of(fault)
-    payload = errors.payload(message, error_type, errors.stack_trace_of(frames), event.request_id)
-    with contextlib.suppress(Exception):  # the handler may have closed its streams: the caller is told all the same
-        errors.log_fault(payload, output)
-    body, _ = encode(payload, ascii_only=output.ascii_only)
-    cause = errors.xray_cause(cause_type, message, frames, ascii_only=output.ascii_only)
-    _flush()
-    transport.fail(event, body, error_type, cause)
 
 
 def _flush() -> None:

@@ -8,8 +8,13 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Mapping, MutableMapping
-from typing import Protocol
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # typing and collections.abc cost some 4 ms to import
+    from collections.abc import Mapping, MutableMapping
+    from typing import Protocol
+else:
+    Protocol = object
 
 # The telemetry frame types, observed on awslambdaric 4.2.2: 0xa55a0002 | level << 2 | 1 where the format is text.
 _FRAME_TYPE = 0xA55A0002

@@ -14,10 +14,10 @@ from lamplighter.worker.channel import (
     READY,
     RESPONSE,
     WORKING_SET,
-    Event,
     receive_event,
     send_reply,
 )
+from lamplighter.worker.event import Event
 
 
 class Transport(Protocol):
@@ -31,6 +31,22 @@ class Transport(Protocol):
 
     def fail(self, event: Event, body: bytes, error_type: str, cause: bytes) -> None:
         """Answer with an error: ``body`` is its JSON payload, ``cause`` the one X-Ray wants."""
+
+    def stream(self, event: Event, content_type: str) -> Sink | None:
+        """Begin to answer in pieces, in place of ``respond``; ``None`` where a result must be sent whole."""
+
+
+class Sink(Protocol):
+    """An answer in pieces: any number of ``write``, then exactly one of ``end`` and ``fail``."""
+
+    def write(self, data: bytes, /) -> bool:
+        """Send one piece, which is not empty. ``False``: it was refused, and that is dealt with; send no more."""
+
+    def end(self) -> None:
+        """The answer is whole."""
+
+    def fail(self, body: bytes, error_type: str, cause: bytes, /) -> None:
+        """The answer ends here, and is an error: ``body`` is its JSON payload."""
 
 
 class Pages(Protocol):
@@ -88,6 +104,9 @@ class ChannelTransport:
         self._send(ERROR, event.sequence, body, error_type, 0)
         if event.learn:
             self._tell_working_set(event)
+
+    def stream(self, event: Event, content_type: str) -> None:
+        """The channel carries whole results only."""
 
     def _tell_working_set(self, event: Event) -> None:
         ranges = b""
