@@ -1,4 +1,4 @@
-"""Build this machine's wheel, install it into an empty virtual environment as a user would, and serve a function with it.
+"""Build this machine's wheel, install it into an empty virtual environment as a user would, and serve with it.
 
     python tools/try_wheel.py [--dist DIRECTORY]
 

@@ -19,18 +19,46 @@ ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".cache" / "arm64"
 COMPILER, EMULATOR = "aarch64-linux-gnu-gcc", "qemu-aarch64-static"
 PYTHON = "3.11"
-"""Debian bookworm's. The interpreter that builds has to be of the same version: it is the one that is asked for tags."""
+"""Debian bookworm's. The interpreter that builds has to be of that version too: it is asked for the wheel's tags."""
 
-PACKAGES = """
-    libc6 libgcc-s1 zlib1g libexpat1 libssl3 libffi8 libbz2-1.0 liblzma5 libcrypt1 libnsl2 libtirpc3 libuuid1
-    libsqlite3-0 libreadline8 libtinfo6 python3.11-minimal libpython3.11-minimal libpython3.11-stdlib libpython3.11-dev
-""".split()
+PACKAGES = [
+    "libc6",
+    "libgcc-s1",
+    "zlib1g",
+    "libexpat1",
+    "libssl3",
+    "libffi8",
+    "libbz2-1.0",
+    "liblzma5",
+    "libcrypt1",
+    "libnsl2",
+    "libtirpc3",
+    "libuuid1",
+    "libsqlite3-0",
+    "libreadline8",
+    "libtinfo6",
+    "python3.11-minimal",
+    "libpython3.11-minimal",
+    "libpython3.11-stdlib",
+    "libpython3.11-dev",
+]
 """A whole Python, what it is linked with, and its headers."""
 
-WHEELS = """
-    cffi pycparser pytest pytest-timeout pluggy iniconfig packaging pygments hypothesis sortedcontainers psutil orjson
-    snapshot_restore_py
-""".split()
+WHEELS = [
+    "cffi",
+    "pycparser",
+    "pytest",
+    "pytest-timeout",
+    "pluggy",
+    "iniconfig",
+    "packaging",
+    "pygments",
+    "hypothesis",
+    "sortedcontainers",
+    "psutil",
+    "orjson",
+    "snapshot_restore_py",
+]
 """What the unit tests import, built for arm64 by their own projects."""
 
 _SETTINGS = """\
@@ -52,7 +80,9 @@ def missing() -> str:
     if absent:
         return f"not installed: {', '.join(absent)}"
     if f"{sys.version_info.major}.{sys.version_info.minor}" != PYTHON:
-        return f"the arm64 Python at hand is {PYTHON}, and this one is {sys.version_info.major}.{sys.version_info.minor}"
+        return (
+            f"the arm64 Python at hand is {PYTHON}, and this one is {sys.version_info.major}.{sys.version_info.minor}"
+        )
     return ""
 
 
@@ -155,5 +185,3 @@ def interpreter(cache: Path, directory: Path, library: Path) -> Path:
     )
     program.chmod(0o755)
     return program
-
-

@@ -1,8 +1,8 @@
 """A pytest plugin for runs under qemu-user: a test that needs what the emulator does not have is skipped, by name.
 
-qemu-user emulates ``clone`` as fork or as thread creation, and refuses all other flags with EINVAL; ``clone3`` and the
-child subreaper it does not have. So nothing here can make a namespace or a pidfd of a child, and a test that gets so far
-ends with the native code's own words for it. Any other failure stays one.
+qemu-user emulates ``clone`` as fork or as thread creation, and refuses other flags with EINVAL; ``clone3`` and the
+child subreaper it does not have. So nothing here can make a namespace or a pidfd of a child, and a test that gets so
+far ends with the native code's own words for it. Any other failure stays one.
 """
 
 from __future__ import annotations

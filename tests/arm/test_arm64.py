@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-
 from tests.arm import crossing
 
 # The first test waits for the packages.
@@ -66,7 +65,9 @@ def test_every_native_part_of_the_wheel_is_aarch64s(arm: Arm) -> None:
 
 
 def test_the_interpreter_is_an_arm_one_with_the_wheel_in_it(arm: Arm) -> None:
-    script = "import platform, lamplighter._events as e, lamplighter._sandbox as s; print(platform.machine(), e.__file__)"
+    script = (
+        "import platform, lamplighter._events as e, lamplighter._sandbox as s; print(platform.machine(), e.__file__)"
+    )
     said = crossing.run([str(arm.python), "-c", script], 60).split()
     assert said[0] == "aarch64"
     assert said[1].startswith(str(arm.library))
