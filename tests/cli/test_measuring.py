@@ -38,7 +38,7 @@ def test_profile_prints_the_imports_and_writes_what_it_is_told_to(code: Path) ->
     assert done.exit_code == 0, done.output
     assert "unused: colorsys: " in done.stdout
     assert "│ app " in done.stdout
-    assert json.loads((code / "out.json").read_text())["unused"] == ["colorsys"]
+    assert "colorsys" in json.loads((code / "out.json").read_text())["unused"]
     assert (code / "out.html").read_text().startswith("<!doctype html>")
     assert done.stderr.count("lamplighter: wrote ") == 2
 
@@ -53,7 +53,7 @@ def test_bench_prints_its_tables_and_writes_what_it_is_told_to(code: Path) -> No
         assert word in done.stdout
     written = json.loads((code / "out.json").read_text())
     assert written["starts_ms"]["warm"]["p50"] > 0
-    assert written["init"]["unused"] == ["colorsys"]
+    assert "colorsys" in written["init"]["unused"]
     assert "Init, import by import" in (code / "out.html").read_text()
 
 
