@@ -27,7 +27,7 @@ LEAST = 1.05
 """Changes below this factor are no news."""
 FEWEST_ROUNDS = 5
 CONFIDENCE = 0.95
-RESAMPLES = 1000
+RESAMPLES = 400
 
 Rounds = Sequence[Sequence[float]]
 """For each round the median seconds of a side and, where it has one, of its peer."""

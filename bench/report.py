@@ -100,6 +100,8 @@ def _written(figure: Any, path: Path) -> Path:
 
 
 def _distribution(group: str, found: Sequence[Mapping[str, Any]], path: Path) -> Path:
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     figure, axes = _figure(len(found))
     names = [label(one) for one in found][::-1]
     samples = [[second * 1e3 for second in one["stats"]["data"]] for one in found][::-1]
@@ -112,7 +114,9 @@ def _distribution(group: str, found: Sequence[Mapping[str, Any]], path: Path) ->
         medianprops={"color": _COLOURS[1], "linewidth": 2},
     )
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.grid(axis="x", which="both", alpha=0.25)
     axes.set_yticks(range(1, len(names) + 1), names)
     axes.set_xlabel("ms, logarithmic; box: quartiles, whiskers: 1 % and 99 %")

@@ -7,6 +7,7 @@ import http.client
 import http.server
 import json
 import os
+import queue
 import signal
 import subprocess
 import threading
@@ -105,6 +106,62 @@ def test_without_a_runtime_api_it_answers_where_the_emulator_does(served: Served
         "code": "/var/task",
         "uid": 993,
     }
+
+
+class RuntimeApi(http.server.BaseHTTPRequestHandler):
+    """Hands out one event, and keeps what is posted; a second ``next`` waits until the server ends."""
+
+    protocol_version = "HTTP/1.1"
+    posted: queue.Queue[tuple[str, bytes]]
+    handed_out: threading.Event
+    ended: threading.Event
+
+    def do_OPTIONS(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self._answer(200, b"", {})
+
+    def do_GET(self) -> None:
+        if self.handed_out.is_set():
+            self.ended.wait(60)
+            self.close_connection = True
+            return
+        self.handed_out.set()
+        facts = {"Aws-Request-Id": "request-1", "Deadline-Ms": "99999999999999", "Invoked-Function-Arn": "arn:aws:x"}
+        fields = {f"Lambda-Runtime-{name}": value for name, value in facts.items()}
+        self._answer(200, b'{"name": "Ada"}', {"Content-Type": "application/json", **fields})
+
+    def do_POST(self) -> None:
+        self.posted.put((self.path, self.rfile.read(int(self.headers["Content-Length"]))))
+        self._answer(202, b'{"status":"OK"}\n', {"Content-Type": "application/json"})
+
+    def _answer(self, status: int, body: bytes, fields: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in {**fields, "Content-Length": str(len(body))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Not to standard error."""
+
+
+def test_with_a_runtime_api_it_is_the_runtime_interface_client(store: Store, container: str, output: Path) -> None:
+    handler = type("Api", (RuntimeApi,), {})
+    handler.posted, handler.handed_out, handler.ended = queue.Queue(), threading.Event(), threading.Event()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        serving_it = threading.Thread(target=server.serve_forever)
+        serving_it.start()
+        try:
+            variables = {"AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{server.server_port}", "GREETING": "Ciao"}
+            with store.running(container, ENTRY, "app.handler", output=output, **variables):
+                path, body = handler.posted.get(timeout=60)
+        finally:
+            handler.ended.set()
+            server.shutdown()
+            serving_it.join(10)
+    assert path == "/2018-06-01/runtime/invocation/request-1/response", f"{body!r} {output.read_text()}"
+    assert json.loads(body)["message"] == "Ciao, Ada!"
+    assert json.loads(body)["code"] == "/var/task"
 
 
 def test_a_timeout_is_answered_as_on_lambda_and_the_next_invocation_is_served(served: Served) -> None:
