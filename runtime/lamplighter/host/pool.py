@@ -9,6 +9,7 @@ one at a time, so that it never disturbs a launch.
 from __future__ import annotations
 
 import asyncio
+import bisect
 import time
 from collections import deque
 from typing import TYPE_CHECKING
@@ -172,9 +173,11 @@ class Pool:
         """An environment has answered, and needs a few milliseconds more before it is free."""
         self._busy.discard(environment)
         self._learning.add(environment)
+        environment.idle_since = time.monotonic()
 
     def free(self, environment: Environment) -> None:
         """An environment has answered and could serve again."""
+        learned = environment in self._learning
         self._learning.discard(environment)
         if self.config.fresh_per_invocation or environment.generation.superseded:
             environment.end()
@@ -183,8 +186,12 @@ class Pool:
             self._invoke_waiting(environment)
             return
         self._busy.discard(environment)
-        environment.idle_since = time.monotonic()
-        self._idle.append(environment)
+        if learned:
+            # Others may have answered since it did, and the one used last comes first.
+            bisect.insort(self._idle, environment, key=lambda one: one.idle_since)
+        else:
+            environment.idle_since = time.monotonic()
+            self._idle.append(environment)
 
     # --- environments -----------------------------------------------------------------------------------------------
 
