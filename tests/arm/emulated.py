@@ -3,6 +3,8 @@
 qemu-user emulates ``clone`` as fork or as thread creation, and refuses other flags with EINVAL; ``clone3`` and the
 child subreaper it does not have. So nothing here can make a namespace or a pidfd of a child, and a test that gets so
 far ends with the native code's own words for it. Any other failure stays one.
+
+Emulation is some twenty times slower: properties are tried on fewer examples, and none is too slow.
 """
 
 from __future__ import annotations
@@ -12,6 +14,10 @@ from collections.abc import Generator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("emulated", max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+settings.load_profile("emulated")
 
 _NOT_EMULATED = re.compile(
     r"cannot (clone [^:\n]*|become a child subreaper): (Invalid argument|Function not implemented)"

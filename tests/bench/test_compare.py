@@ -17,7 +17,7 @@ ROUNDS = 12
 
 
 def run(seed: int, *, slow: float = 1.0, machine: float = 1.0) -> dict[str, Series]:
-    """A run of figures, each round with a mood that meets both sides, and 4 % noise of each side's own.
+    """A run of figures, each round with a mood that meets both sides, and 3 % noise of each side's own.
 
     ``slow`` multiplies our side of figure 7 alone, ``machine`` both sides of all.
     """
@@ -27,7 +27,7 @@ def run(seed: int, *, slow: float = 1.0, machine: float = 1.0) -> dict[str, Seri
         rounds = []
         for _ in range(ROUNDS):
             mood = machine * rng.lognormvariate(0, 0.25)
-            mine, peer = (mood * base * rng.lognormvariate(0, 0.04) for base in (0.003, 0.1))
+            mine, peer = (mood * base * rng.lognormvariate(0, 0.03) for base in (0.003, 0.1))
             rounds.append([mine * (slow if number == 7 else 1.0), peer])
         found[f"figure-{number}"] = Series("cold-fork", f"figure-{number}", rounds)
     return found
@@ -90,6 +90,30 @@ def written(path: Path, figures: dict[str, Series], facts: dict[str, str]) -> Pa
     ]
     path.write_text(json.dumps({"machine_info": {"facts": facts}, "benchmarks": benchmarks}))
     return path
+
+
+def test_rounds_that_share_a_mood_are_drawn_together() -> None:
+    values = [float(number) for number in range(16)]
+    drawn = compare.resampled(values, 4, random.Random(3))
+    assert len(drawn) == 16 and set(drawn) <= set(values)
+    assert all((drawn[at + 1] - drawn[at]) % 16 == 1 for at in range(15) if at % 4 != 3), "blocks of four neighbours"
+    slow = [[1.0 + 0.5 * (turn // 15 % 2) + turn % 7 / 100] for turn in range(60)]
+    shuffled = random.Random(3).sample(slow, 60)
+    drifting, mixed = (compare.spread([one[0] for one in rounds], random.Random(3)) for rounds in (slow, shuffled))
+    assert drifting > mixed
+
+
+@pytest.mark.parametrize(("freedom", "quantile"), [(5, 2.571), (11, 2.201), (29, 2.045), (10**6, 1.960)])
+def test_the_quantiles_of_student_are_those_of_the_tables(freedom: int, quantile: float) -> None:
+    assert compare.student(0.975, freedom) == pytest.approx(quantile, abs=0.02)
+
+
+def test_a_peers_own_figure_is_not_compared(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.json", run(1), {})
+    content = json.loads(path.read_text())
+    content["benchmarks"][4]["extra_info"]["compared_with"] = "lamplighter, cold"
+    path.write_text(json.dumps(content))
+    assert "figure-4" not in compare.read(path)[1]
 
 
 def test_the_command_names_what_got_slower_and_ends_with_status_1(
