@@ -16,10 +16,10 @@ native := $(shell find native -type f \( -name '*.c' -o -name '*.h' -o -name '*.
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test bench chaos lint types build layer check clean distclean
+.PHONY: help run test bench bench-compare bench-publish chaos wheel image layer lint types build check clean distclean
 
 help: ## list the goals
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(extensions) ## take the tour: start the host, invoke every example, show what each start costs
 	$(python) examples/tour.py $(ARGS)
@@ -27,8 +27,20 @@ run: $(extensions) ## take the tour: start the host, invoke every example, show 
 test: $(extensions) ## run the tests (ARGS='tests/worker -k logs')
 	$(python) -m pytest $(ARGS)
 
-bench: $(bench_environment) $(extensions) ## run the benchmarks against their peers
-	$(python) -m pytest bench $(ARGS)
+bench: $(bench_environment) $(extensions) ## run the benchmarks against their peers, into bench/results
+	$(python) -m bench $(ARGS)
+
+bench-compare: $(bench_environment) ## what got slower between two results (ARGS='old.json new.json'; else the newest two)
+	@$(python) -m bench.compare $(ARGS)
+
+bench-publish: $(bench_environment) ## put the newest result's charts into docs/figures (ARGS=result.json for another)
+	@$(python) -m bench.publish $(ARGS)
+
+wheel: $(environment) ## build this machine's wheel, and try it in an empty environment
+	$(python) tools/try_wheel.py $(ARGS)
+
+image: ## build the container image (needs docker; CI does it with buildah)
+	docker build -t lamplighter $(ARGS) .
 
 chaos: $(bench_environment) $(extensions) ## everything goes wrong at once (ARGS='--invocations 20000 --killed-hosts 5')
 	$(python) -m bench.havoc $(ARGS)

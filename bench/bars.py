@@ -74,9 +74,11 @@ def machine_facts() -> dict[str, str]:
         "memory": f"{memory / 2**30:.1f} GiB",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "cgroup": cgroup_version(Path("/sys/fs/cgroup")),
+        "mitigations": mitigations(Path("/sys/devices/system/cpu/vulnerabilities")),
+        "governor": _word(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")),
     }
-    packages = ("awslambdaric", "boto3", "orjson", "msgspec", "uvicorn", "uvloop", "httptools", "pytest-benchmark")
-    for package in packages:
+    packages = ("awslambdaric", "boto3", "granian", "gunicorn", "numpy", "orjson", "msgspec", "uvicorn", "uvloop")
+    for package in (*packages, "httptools", "pytest-benchmark"):
         try:
             facts[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
@@ -90,6 +92,24 @@ def _cpu_model(cpuinfo: Path) -> str:
         if name.strip() in {"model name", "Model", "CPU part"}:
             return value.strip()
     return "unknown"
+
+
+def _word(path: Path) -> str:
+    """What a file of one word says; ``none`` where the kernel has no such file, as on most virtual machines."""
+    try:
+        return path.read_text().strip() or "none"
+    except OSError:
+        return "none"
+
+
+def mitigations(directory: Path) -> str:
+    """What the kernel does against each hardware fault that this processor has; system calls cost more for most."""
+    try:
+        said = {path.name: path.read_text().strip() for path in sorted(directory.iterdir())}
+    except OSError:
+        return "unknown"
+    found = [f"{name}: {text}" for name, text in said.items() if text != "Not affected"]
+    return "; ".join(found) or "none needed"
 
 
 def cgroup_version(root: Path) -> str:

@@ -31,6 +31,10 @@ class Side:
 
     name: str
     rounds: list[list[float]] = field(default_factory=list)
+    beside: Mapping[str, Side] = field(default_factory=dict, repr=False, compare=False)
+    """The sides of the same rounds, this one among them, by name."""
+    extra: dict[str, object] = field(default_factory=dict, compare=False)
+    """What else was measured of it, for the report."""
 
     @property
     def samples(self) -> list[float]:
@@ -71,6 +75,8 @@ def interleave(blocks: Mapping[str, Block], rounds: int) -> dict[str, Side]:
             if not samples:
                 raise ValueError(f"the block {name!r} measured nothing in round {turn}")
             sides[name].rounds.append(samples)
+    for side in sides.values():
+        side.beside = sides
     return sides
 
 

@@ -13,6 +13,7 @@ import platform
 import re
 import shutil
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -33,6 +34,7 @@ ONE_VCPU_MB = 1769
 """The memory at which a function gets one vCPU (AWS's page on configuring memory). With less, the CPU limit would
 slow our side by a quota that no peer has; limits stay on."""
 _MACHINES = {"x86_64": "x86_64", "aarch64": "arm64"}
+_STAGES = re.compile(rb"\tStages: ([^\t\n]+)")
 _LISTENING = re.compile(rb"listening on http://127\.0\.0\.1:(\d+)")
 
 
@@ -58,6 +60,23 @@ class Server:
         with open(self.output, "rb") as file:
             file.seek(max(0, self.output.stat().st_size - 4000))
             return file.read().decode(errors="replace")
+
+    def stages_us(self, at_least: int, seconds: float = 10.0) -> dict[str, float]:
+        """Median microseconds of each stage in the REPORT lines of a host with ``--report full``.
+
+        Lines are written behind the answers, so this waits until there are ``at_least`` so many.
+        """
+        deadline = time.monotonic() + seconds
+        while len(found := _STAGES.findall(self.output.read_bytes())) < at_least:
+            if time.monotonic() > deadline:
+                raise PeerFault(f"{self.name} reported the stages of {len(found)} launches, not of {at_least}")
+            time.sleep(0.02)
+        times: dict[str, list[float]] = {}
+        for line in found:
+            for pair in line.decode().split(","):
+                stage, _, value = pair.partition("=")
+                times.setdefault(stage, []).append(float(value.removesuffix("us")))
+        return {stage: statistics.median(values) for stage, values in times.items()}
 
     def require_running(self, waiting_for: str) -> None:
         """Raise :class:`PeerFault` if the process has ended."""
@@ -220,7 +239,9 @@ def emulator_binary(cache: Path = CACHE) -> Path:
 
 
 @contextlib.contextmanager
-def emulator(handler: str, *, code: Path = HANDLERS, timeout: int = 30) -> Iterator[Server]:
+def emulator(
+    handler: str, *, code: Path = HANDLERS, timeout: int = 30, variables: Mapping[str, str] | None = None
+) -> Iterator[Server]:
     """The emulator with ``python -m awslambdaric HANDLER`` behind it; the runtime starts at the first invoke.
 
     It serves one request at a time: a second one in flight crashes it, so use one connection only.
@@ -237,17 +258,49 @@ def emulator(handler: str, *, code: Path = HANDLERS, timeout: int = 30) -> Itera
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_LAMBDA_FUNCTION_TIMEOUT": str(timeout),
         "LAMBDA_TASK_ROOT": str(code),
+        **(variables or {}),
     }
     with started("emulator + awslambdaric", command, cwd=code, environment=environment, port=port) as server:
         yield server
 
 
 @contextlib.contextmanager
-def uvicorn(workers: int = 2) -> Iterator[Server]:
-    """uvicorn with uvloop and httptools serving :mod:`bench.asgi` from ``workers`` processes."""
+def _web(name: str, *words: str) -> Iterator[Server]:
+    """A web server by its module; ``PORT`` in a word stands for its port."""
     port = free_port()
-    command = [sys.executable, "-m", "uvicorn", "bench.asgi:app", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--workers", str(workers), "--loop", "uvloop", "--http", "httptools"]
-    command += ["--no-access-log", "--log-level", "warning", "--lifespan", "off"]
-    with started("uvicorn", command, cwd=ROOT, environment=os.environ, port=port) as server:
+    command = [sys.executable, "-m", name, *(word.replace("PORT", str(port)) for word in words)]
+    with started(name, command, cwd=ROOT, environment=os.environ, port=port) as server:
+        yield server
+
+
+def uvicorn(workers: int = 2) -> contextlib.AbstractContextManager[Server]:
+    """uvicorn with uvloop and httptools serving :mod:`bench.asgi` from ``workers`` processes."""
+    words = ["bench.asgi:app", "--host", "127.0.0.1", "--port", "PORT", "--workers", str(workers), "--loop", "uvloop"]
+    return _web(
+        "uvicorn", *words, "--http", "httptools", "--no-access-log", "--log-level", "warning", "--lifespan", "off"
+    )
+
+
+def granian(workers: int = 2) -> contextlib.AbstractContextManager[Server]:
+    """granian, whose HTTP is Rust's, serving :mod:`bench.asgi` from ``workers`` processes."""
+    words = ["--interface", "asginl", "--host", "127.0.0.1", "--port", "PORT", "--workers", str(workers)]
+    return _web("granian", *words, "--loop", "uvloop", "--no-access-log", "--log-level", "warning", "bench.asgi:app")
+
+
+def gunicorn(workers: int = 2) -> contextlib.AbstractContextManager[Server]:
+    """gunicorn serving :mod:`bench.wsgi` from ``workers`` processes with 8 threads each, forked after the import.
+
+    Threads, since its plain worker closes every connection after one answer.
+    """
+    words = ["bench.wsgi:app", "--bind", "127.0.0.1:PORT", "--workers", str(workers), "--worker-class", "gthread"]
+    return _web("gunicorn", *words, "--threads", "8", "--keep-alive", "75", "--preload", "--log-level", "warning")
+
+
+@contextlib.contextmanager
+def bare_fork(handler: str, variables: Mapping[str, str] | None = None) -> Iterator[Server]:
+    """:mod:`bench.bare_fork` with ``handler`` of the benchmarks' own."""
+    port = free_port()
+    command = [sys.executable, "-m", "bench.bare_fork", f"bench.handlers.{handler}", str(port)]
+    environment = {**os.environ, **(variables or {})}
+    with started("bare fork", command, cwd=ROOT, environment=environment, port=port) as server:
         yield server

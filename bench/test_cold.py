@@ -27,6 +27,7 @@ LAUNCHES = 5
 OURS = "lamplighter, cold"
 WARMED = "lamplighter, cold, warm-up event"
 PEER = "emulator + awslambdaric, cold"
+FLOOR = "bare fork"
 HANDLER = "boto3_client.handler"
 
 
@@ -52,13 +53,22 @@ def measured(warm_up: Path) -> dict[str, Side]:
             time.sleep(IDLE_GAP)
             return [invoke_on_new_connection(server.address, next(requests))]
 
-    options = ("--parked", "0", "--fresh-per-invocation")
+    options = ("--parked", "0", "--fresh-per-invocation", "--report", "full")
     with (
         peers.lamplighter(HANDLER, *options) as plain,
         peers.lamplighter(HANDLER, *options, "--warm-up", str(warm_up)) as warmed,
+        peers.bare_fork(HANDLER) as bare,
     ):
-        blocks = {OURS: lambda: launches(plain), WARMED: lambda: launches(warmed), PEER: emulator_once}
-        return interleave(blocks, ROUNDS)
+        blocks = {
+            OURS: lambda: launches(plain),
+            WARMED: lambda: launches(warmed),
+            FLOOR: lambda: launches(bare),
+            PEER: emulator_once,
+        }
+        sides = interleave(blocks, ROUNDS)
+        for name, host in ((OURS, plain), (WARMED, warmed)):
+            sides[name].extra["stages_us"] = host.stages_us(at_least=ROUNDS * LAUNCHES)
+        return sides
 
 
 def test_a_cold_start_by_fork_is_far_under_one_by_exec(sides: dict[str, Side], table: list[bars.Row]) -> None:
@@ -82,11 +92,13 @@ def test_a_cold_start_by_fork_is_far_under_one_by_exec(sides: dict[str, Side], t
 
 
 @pytest.mark.benchmark(group="cold-fork", timer=CLOCK)
-@pytest.mark.parametrize("name", [OURS, WARMED])
+@pytest.mark.parametrize("name", [OURS, WARMED, FLOOR])
 def test_cold_start_by_fork(benchmark: BenchmarkFixture, sides: dict[str, Side], name: str, replay: Replay) -> None:
     replay(benchmark, sides[name], PEER)
+    benchmark.extra_info["handler"] = HANDLER
 
 
 @pytest.mark.benchmark(group="cold-exec", timer=CLOCK)
 def test_cold_start_by_exec(benchmark: BenchmarkFixture, sides: dict[str, Side], replay: Replay) -> None:
     replay(benchmark, sides[PEER], OURS)
+    benchmark.extra_info["handler"] = HANDLER

@@ -77,3 +77,58 @@ def test_a_thousand_parked_workers_fit_in_two_gibibytes(house: dict[str, float],
 def test_seconds_until_all_are_parked(benchmark: BenchmarkFixture, house: dict[str, float], replay: Replay) -> None:
     replay(benchmark, Side("lamplighter, 1000 parked", [[house["seconds"]]]), "none")
     benchmark.extra_info["pss_mib"] = round(house["pss"] / 2**20, 1)
+    benchmark.extra_info["mib_per_worker"] = round(house["pss"] / WORKERS / 2**20, 3)
+
+
+FEW = 8
+"""Processes or environments that are weighed beside one."""
+BOTO3 = "boto3_client.handler"
+
+
+def _weight(server: peers.Server) -> float:
+    return processes.pss_bytes(processes.tree(server.pid)) / 2**20
+
+
+@pytest.fixture(scope="module")
+def each() -> dict[str, float]:
+    """MiB that one more worker of the boto3 function adds, ours and as others do it.
+
+    Ours and the bare fork share an imported template; with the emulator every environment is a process of its own.
+    """
+    requests = prepared_requests(seed=43)
+    weights: dict[str, float] = {}
+    found: list[float] = []
+    for count in (1, 1 + FEW):
+        with peers.lamplighter(BOTO3, "--parked", str(count), "--concurrency", str(count)) as host:
+            peers.wait_ready(host, 60, parked=count)
+            found.append(_weight(host))
+    weights["lamplighter, parked"] = (found[1] - found[0]) / FEW
+    with peers.lamplighter(BOTO3, "--parked", "0", "--concurrency", "1") as host:
+        found = [_weight(host)]
+        with Connection(host.address) as connection:
+            connection.invoke(next(requests))
+        found.append(_weight(host))
+    weights["lamplighter, invoked once"] = found[1] - found[0]
+    with peers.emulator(BOTO3) as emulator:
+        empty = _weight(emulator)
+        with Connection(emulator.address) as connection:
+            connection.invoke(next(requests))
+        weights["awslambdaric, invoked once"] = _weight(emulator) - empty
+    return weights
+
+
+def test_a_worker_that_shares_its_template_weighs_less_than_a_process_of_its_own(
+    each: dict[str, float], table: list[bars.Row]
+) -> None:
+    for number, (name, mib) in enumerate(each.items()):
+        table.append(
+            bars.Row(f"5c{number}", f"one more environment of the boto3 handler, PSS: {name}", f"{mib:.3g} MiB")
+        )
+    assert 0 < each["lamplighter, parked"] < each["awslambdaric, invoked once"]
+
+
+@pytest.mark.benchmark(group="density", timer=CLOCK)
+def test_memory_of_one_more_environment(benchmark: BenchmarkFixture, each: dict[str, float], replay: Replay) -> None:
+    # pytest-benchmark knows times only: the figures are in the table and in extra_info.
+    replay(benchmark, Side("memory, no time", [[0.0]]), "none")
+    benchmark.extra_info["mib_per_worker_boto3"] = {name: round(mib, 3) for name, mib in each.items()}

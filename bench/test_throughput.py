@@ -6,6 +6,8 @@ figure here is what is left for serving, which is why only ratios of one run are
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
@@ -14,12 +16,13 @@ from bench.client import load_from_own_process
 from bench.conftest import Replay
 from bench.measure import CLOCK, Side, interleave, ratio
 
-ROUNDS = 15
+ROUNDS = 12
 """Many short rounds: how a server with several processes shares out eight connections is a matter of luck each time."""
 SECONDS = 1.2
 CLIENTS = 8
 WORKERS = 2
 OURS, EMULATOR, UVICORN = "lamplighter, 2 workers", "emulator + awslambdaric", "uvicorn, 2 processes"
+GRANIAN, GUNICORN = "granian, 2 processes", "gunicorn, 2 processes"
 HANDLER = "trivial.handler"
 
 
@@ -30,23 +33,21 @@ def sides() -> dict[str, Side]:
     with (
         peers.lamplighter(HANDLER, "--parked", str(WORKERS), "--concurrency", str(WORKERS), "--queue", "64") as host,
         peers.emulator(HANDLER) as emulator,
-        peers.uvicorn(WORKERS) as asgi,
+        peers.uvicorn(WORKERS) as uvicorn,
+        peers.granian(WORKERS) as granian,
+        peers.gunicorn(WORKERS) as gunicorn,
     ):
+        servers = {OURS: host, EMULATOR: emulator, UVICORN: uvicorn, GRANIAN: granian, GUNICORN: gunicorn}
 
-        def block(server: peers.Server, clients: int, seconds: float = SECONDS) -> list[float]:
-            load = load_from_own_process(server.address, clients, seconds, next(seeds))
+        def block(name: str, seconds: float = SECONDS) -> list[float]:
+            clients = 1 if name == EMULATOR else CLIENTS
+            load = load_from_own_process(servers[name].address, clients, seconds, next(seeds))
             return [1 / load.per_second]
 
-        blocks = {
-            OURS: lambda: block(host, CLIENTS),
-            EMULATOR: lambda: block(emulator, 1),
-            UVICORN: lambda: block(asgi, CLIENTS),
-        }
         # First requests start runtimes and fill caches; they belong to no round.
-        block(host, CLIENTS, 0.5)
-        block(emulator, 1, 0.5)
-        block(asgi, CLIENTS, 0.5)
-        return interleave(blocks, ROUNDS)
+        for name in servers:
+            block(name, 0.5)
+        return interleave({name: functools.partial(block, name) for name in servers}, ROUNDS)
 
 
 @pytest.mark.parametrize(("number", "peer", "limit"), [("4a", EMULATOR, 8.0), ("4b", UVICORN, 0.5)])
@@ -71,7 +72,7 @@ def test_throughput_is_a_multiple_of_the_emulators_and_a_good_part_of_a_bare_ser
 
 
 @pytest.mark.benchmark(group="warm-throughput", timer=CLOCK)
-@pytest.mark.parametrize("name", [OURS, EMULATOR, UVICORN])
+@pytest.mark.parametrize("name", [OURS, EMULATOR, UVICORN, GRANIAN, GUNICORN])
 def test_seconds_per_request(benchmark: BenchmarkFixture, sides: dict[str, Side], name: str, replay: Replay) -> None:
     replay(benchmark, sides[name], OURS if name != OURS else UVICORN)
     benchmark.extra_info["requests_per_second"] = round(1 / sides[name].p50)

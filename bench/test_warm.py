@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
@@ -15,6 +18,8 @@ ROUNDS = 30
 BLOCK = 100
 """Invokes in a row on one side before the other's turn."""
 OURS, PEER = "lamplighter, warm", "emulator + awslambdaric, warm"
+WEB = {"uvicorn": peers.uvicorn, "granian": peers.granian, "gunicorn": peers.gunicorn}
+"""Web servers with one process and the same handler: no peers in what they do, and so without a bar."""
 HANDLER = "trivial.handler"
 
 
@@ -24,17 +29,18 @@ def sides() -> dict[str, Side]:
     with (
         peers.lamplighter(HANDLER, "--parked", "1") as host,
         peers.emulator(HANDLER) as emulator,
-        Connection(host.address) as ours,
-        Connection(emulator.address) as theirs,
+        contextlib.ExitStack() as stack,
     ):
-        for _ in range(BLOCK):
-            ours.invoke(next(requests))
-            theirs.invoke(next(requests))
+        addresses = {OURS: host.address, PEER: emulator.address}
+        addresses |= {name: stack.enter_context(started(1)).address for name, started in WEB.items()}
+        connections = {name: stack.enter_context(Connection(address)) for name, address in addresses.items()}
 
         def block(connection: Connection) -> list[float]:
             return [connection.invoke(next(requests)) for _ in range(BLOCK)]
 
-        return interleave({OURS: lambda: block(ours), PEER: lambda: block(theirs)}, ROUNDS)
+        for connection in connections.values():
+            block(connection)
+        return interleave({name: functools.partial(block, to) for name, to in connections.items()}, ROUNDS)
 
 
 def test_a_warm_invocation_takes_a_fraction_of_the_emulators_time(
@@ -52,6 +58,7 @@ def test_a_warm_invocation_takes_a_fraction_of_the_emulators_time(
 
 
 @pytest.mark.benchmark(group="warm", timer=CLOCK)
-@pytest.mark.parametrize("name", [OURS, PEER])
+@pytest.mark.parametrize("name", [OURS, PEER, *WEB])
 def test_warm_invocation(benchmark: BenchmarkFixture, sides: dict[str, Side], name: str, replay: Replay) -> None:
     replay(benchmark, sides[name], PEER if name == OURS else OURS)
+    benchmark.extra_info["handler"] = HANDLER

@@ -12,7 +12,8 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "runtime" / "lamplighter"
 ARROWS = {
-    "cli": {"host", "bootstrap", "function"},
+    "cli": {"host", "bootstrap", "function", "measure"},
+    "measure": {"function", "worker"},
     "host": {"template", "sandbox", "function", "worker"},
     "bootstrap": {"template", "worker"},
     "template": {"worker"},

@@ -107,6 +107,12 @@ def test_credentials_are_passed_when_asked(host: FakeHost, project: Path, monkey
     assert host.asked[0].functions[0].pass_credentials is True
 
 
+def test_the_shells_variables_are_passed_when_asked(host: FakeHost, project: Path) -> None:
+    assert serve("a.b", "--pass-environment").exit_code == 0
+    assert serve("a.b").exit_code == 0
+    assert [asked.functions[0].pass_environment for asked in host.asked] == [True, False]
+
+
 def test_the_hosts_exit_status_is_the_commands(host: FakeHost, project: Path) -> None:
     host.status = 3
     assert serve("app.handler").exit_code == 3

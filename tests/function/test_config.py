@@ -63,6 +63,7 @@ def test_a_handler_and_a_directory_are_enough_and_the_rest_is_as_lambda_has_it()
         log_format="text",
         log_level="",
         pass_credentials=False,
+        pass_environment=False,
     )
 
 

@@ -95,6 +95,26 @@ def test_long_lived_credentials_come_without_a_session_token() -> None:
     assert "AWS_SESSION_TOKEN" not in variables
 
 
+def test_the_hosts_variables_are_handed_on_only_when_asked_and_never_the_reserved_ones() -> None:
+    host = {
+        **HOST,
+        "TABLE": "orders",
+        "TZ": "Europe/Rome",
+        "PYTHONPATH": "/srv",
+        "PWD": "/",
+        "AWS_REGION": "x",
+        "_": "y",
+    }
+    plain = base_environment(CONFIG, region="eu-west-1", python_version="3.13", host_environment=host)
+    assert "TABLE" not in plain
+    config = FunctionConfig(handler="a.b", code="/", pass_environment=True, environment={"TZ": "Asia/Tokyo"})
+    variables = base_environment(config, region="eu-west-1", python_version="3.13", host_environment=host)
+    assert (variables["TABLE"], variables["HOME"], variables["AWS_PROFILE"]) == ("orders", "/root", "operator")
+    assert variables["TZ"] == "Asia/Tokyo", "the function's own variables win"
+    assert (variables["PWD"], variables["AWS_REGION"]) == ("/var/task", "eu-west-1"), "the platform's win"
+    assert not {"PYTHONPATH", "_", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"} & variables.keys()
+
+
 def test_a_client_of_boto3_can_be_made_without_credentials_and_without_asking_the_network() -> None:
     pytest.importorskip("boto3", reason="boto3 is not installed")
     variables = base_environment(CONFIG, region="eu-west-1", python_version="3.13", host_environment={})

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import click
 
-from lamplighter.cli import doctor, invoke, serve
+from lamplighter.cli import bench, doctor, invoke, profile, serve
 
 __all__ = ["main"]
 
@@ -47,3 +47,5 @@ def main() -> None:
 main.add_command(serve.command)
 main.add_command(invoke.command)
 main.add_command(doctor.command)
+main.add_command(bench.command)
+main.add_command(profile.command)

@@ -114,6 +114,13 @@ def _whole(
     help="Hand AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN of this shell to the function. "
     "[default: it has no credentials]",
 )
+@_option(
+    "Function",
+    "--pass-environment",
+    is_flag=True,
+    help="Hand this shell's other variables to the function, but those that Lambda reserves, as the emulator does. "
+    "[default: it has --env and nothing else]",
+)
 @_whole("Limits", "--memory", MEMORY_MB, "Memory; CPU comes with it, one vCPU per 1,769 MB.")
 @_whole("Limits", "--timeout", TIMEOUT_S, "Longest invocation.")
 @_whole("Limits", "--ephemeral-storage", EPHEMERAL_STORAGE_MB, "Size of /tmp.")
@@ -278,6 +285,7 @@ def _from_options(handler: str, options: dict[str, Any]) -> HostConfig:
         log_format=options["log_format"],
         log_level=options["log_level"] or "",
         pass_credentials=options["pass_credentials"],
+        pass_environment=options["pass_environment"],
     )
     return host_config([function], log_format=options["log_format"], **{name: options[name] for name in _HOST_OPTIONS})
 

@@ -106,6 +106,9 @@ class FunctionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """``host``: the host's. ``none``: a loopback interface of each environment's own, and nothing else."""
     pass_credentials: bool = False
     """Give the function the AWS credentials found in the host's own environment variables. Otherwise it has none."""
+    pass_environment: bool = False
+    """Give the function the host's other environment variables too, as the emulator does in a container: what
+    :func:`lamplighter.function.environment.passed` lets through. They do not count towards the 4,096 bytes."""
 
 
 class HostConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -264,6 +267,7 @@ def _function(where: str, given: Mapping[str, object], directory: str, violation
         log_level=fields.choice("log_level", ("", *LOG_LEVELS), ""),
         network=cast("Network", fields.choice("network", NETWORKS, "host")),
         pass_credentials=_credentials(fields),
+        pass_environment=fields.flag("pass_environment"),
     )
     violations += fields.violations
     return config

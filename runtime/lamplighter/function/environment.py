@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from lamplighter.function.config import FunctionConfig
+from lamplighter.function.limits import ENVIRONMENT_KEY_PATTERN, RESERVED_KEYS
 
 TASK_ROOT = "/var/task"
 RUNTIME_DIR = "/var/runtime"
@@ -21,6 +22,10 @@ LAYER_ROOT = "/opt"
 
 CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 """What ``pass_credentials`` hands on, as far as the host has it. Long-lived keys come without a session token."""
+
+_OF_THE_PROCESS = frozenset({"OLDPWD", "PWD", "PYTHONPATH", "SHLVL"})
+"""Variables that tell of the host's own process: the shell's, and where its Python looks for modules, which a function
+finds without it."""
 
 
 def base_environment(
@@ -79,7 +84,21 @@ def base_environment(
         # Without credentials an SDK asks the instance metadata service next: seconds of waiting at init where there is
         # none, and the machine's own role where there is one. A Lambda sandbox has no such service.
         variables["AWS_EC2_METADATA_DISABLED"] = "true"
+    if config.pass_environment:
+        variables |= passed(host_environment)
     return variables | config.environment
+
+
+def passed(host_environment: Mapping[str, str]) -> dict[str, str]:
+    """What ``pass_environment`` hands on: variables a function could have been configured with, in name.
+
+    Not those that Lambda reserves (credentials, region, the runtime's own) nor those that tell of the host's process.
+    """
+    return {
+        name: value
+        for name, value in host_environment.items()
+        if ENVIRONMENT_KEY_PATTERN.fullmatch(name) and name not in RESERVED_KEYS and name not in _OF_THE_PROCESS
+    }
 
 
 def log_stream_name(now: datetime, version: str, unique: str) -> str:
