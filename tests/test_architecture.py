@@ -25,6 +25,9 @@ NATIVE = {"sandbox": {"_sandbox"}, "events": {"_events"}, "bootstrap": {"_http"}
 """Extension modules, and the one room that may face each."""
 ON_AWS = ("bootstrap", "template", "worker", "events")
 """Rooms that run inside AWS Lambda as well, where there is nothing but Python."""
+ON_DEMAND = {"msgspec": {"events/typed_events.py", "events/sources"}}
+"""What else these rooms may import, in the files named and those below the folders named: only for a handler that asks
+for it."""
 HEAVY = {
     "uvloop",
     "httptools",
@@ -38,7 +41,16 @@ HEAVY = {
     "asyncio",
     "ssl",
 }
-SLOW_AT_START = {"logging", "traceback", "typing_extensions", "inspect", "subprocess", "tempfile", "shutil", "uuid"}
+SLOW_AT_START = {
+    "logging",
+    "traceback",
+    "typing_extensions",
+    "inspect",
+    "subprocess",
+    "tempfile",
+    "shutil",
+    "uuid",
+}
 
 
 class Import(NamedTuple):
@@ -100,9 +112,15 @@ def test_what_runs_on_aws_imports_only_the_standard_library_and_this_package(roo
         f"{one.where} imports {one.module}"
         for path in _sources(room)
         for one in _imports(path)
-        if one.module.partition(".")[0] not in known
+        if one.module.partition(".")[0] not in known and not _on_demand(path, one.module)
     ]
     assert strays == []
+
+
+def _on_demand(path: Path, module: str) -> bool:
+    inside = path.relative_to(PACKAGE)
+    places = {inside.as_posix(), *(parent.as_posix() for parent in inside.parents)}
+    return bool(places & ON_DEMAND.get(module.partition(".")[0], set()))
 
 
 def test_no_room_imports_what_the_package_does_not_declare() -> None:
@@ -140,6 +158,14 @@ def _loaded_by(module: str) -> set[str]:
     loaded = set(done.stdout.split())
     assert module in loaded
     return loaded
+
+
+def test_what_is_imported_on_demand_is_imported_by_nobody_else() -> None:
+    code = "import sys, lamplighter.events, lamplighter.events.sources, lamplighter.worker.loop; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert "lamplighter.events.typed_events" in loaded
+    assert not loaded & set(ON_DEMAND)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,8 @@
  * lamplighter._events: from an event's bytes to Python objects, and from a handler's result to bytes.
  *
  * Each source file of this directory adds what it implements to the module, and keeps no state of its own outside the
- * objects it makes and the module's state.
+ * objects it makes: but for the types, and for what is measured once at import and then constant (which dict layout
+ * this interpreter has, which instructions this processor has).
  */
 
 #ifndef LAMPLIGHTER_EVENTS_H

@@ -4,6 +4,7 @@ import enum
 import json
 import math
 import random
+import subprocess
 import sys
 from collections import OrderedDict
 from decimal import Decimal
@@ -13,7 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import lamplighter
 from lamplighter.events import CodecFault, MarshalError, UnmarshalError, decode, encode
+
+RUNTIME = lamplighter.__path__[0].removesuffix("/lamplighter")
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -260,3 +264,14 @@ def test_an_exit_in_a_results_own_method_is_not_caught() -> None:
 def test_both_faults_are_codec_faults() -> None:
     assert issubclass(MarshalError, CodecFault)
     assert issubclass(UnmarshalError, CodecFault)
+
+
+def test_coding_plain_events_and_results_imports_nothing() -> None:
+    code = (
+        "import sys; from lamplighter.events import decode, encode; before = set(sys.modules);"
+        "encode(decode(b'{\"a\": [1, 2.5, null, \"x\"]}'), ascii_only=True); encode(b'raw', ascii_only=True);"
+        "print(set(sys.modules) - before, 'json' in sys.modules)"
+    )
+    command = [sys.executable, "-S", "-I", "-c", f"import sys; sys.path.insert(0, {RUNTIME!r}); {code}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "set() False\n"

@@ -71,3 +71,21 @@ def test_an_exception_at_import_is_reported_by_its_class_with_the_import_machine
 def test_an_exit_at_import_leaves_with_its_status(tmp_path: Path) -> None:
     done = run("import sys\nsys.exit(4)\n", tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (4, "", "")
+
+
+def test_a_typed_handler_without_msgspec_is_an_import_fault_that_says_what_to_install(tmp_path: Path) -> None:
+    source = "from lamplighter.events import typed\n@typed\ndef handler(event: dict, context): ...\n"
+    done = run(source, tmp_path)
+    assert done.returncode == 1
+    assert "Runtime.ImportModuleError" in done.stderr
+    assert "Unable to import module 'function': typed handlers need msgspec" in done.stderr
+
+
+def test_a_typed_handlers_annotation_is_resolved_at_init(tmp_path: Path) -> None:
+    msgspec = pytest.importorskip("msgspec")
+    places = [str(RUNTIME), str(tmp_path), str(Path(msgspec.__file__).parents[1])]
+    source = "from lamplighter.events import typed\n@typed\ndef handler(event: 'Nowhere', context): ...\n"
+    done = run(source, tmp_path, PYTHONPATH=":".join(places))
+    assert done.returncode == 1
+    assert '"errorType": "TypedHandlerFault"' in done.stderr
+    assert "the annotation of the handler 'handler' cannot be resolved: name 'Nowhere' is not defined" in done.stderr

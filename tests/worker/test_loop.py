@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from lamplighter.events import MarshalError, UnmarshalError
+from lamplighter.events import MarshalError, UnmarshalError, ValidationError, typed
 from lamplighter.worker import channel
 from lamplighter.worker.context import LambdaContext, current
 from lamplighter.worker.loop import LONGEST_TIMEOUT_MS, invoke_once, serve
@@ -302,3 +302,35 @@ def test_what_ends_the_process_ends_it_as_python_does(
     assert process.returncode == status
     assert out.strip() == stdout
     assert stderr in err if stderr else err == ""
+
+
+def test_a_typed_handler_gets_its_type_and_refuses_other_events_by_name_and_place() -> None:
+    import msgspec
+
+    class Order(msgspec.Struct):
+        id: str
+
+    @typed
+    def handler(event: Order, context: LambdaContext) -> str:
+        assert type(event) is Order
+        return event.id
+
+    replies = answers(handler, event(b'{"id": "a", "more": 1}'), event(b'{"id": 1}', 2), event(b"{", 3))
+    assert (replies[0].kind, replies[0].body) == (channel.RESPONSE, b'"a"')
+    assert [(r.kind, r.error_type) for r in replies[1:]] == [
+        (channel.ERROR, "Function.ValidationError"),
+        (channel.ERROR, "Runtime.UnmarshalError"),
+    ]
+    assert json.loads(replies[1].body) == {
+        "errorMessage": "Unable to unmarshal input: Expected `str`, got `int` - at `$.id`",
+        "errorType": "Function.ValidationError",
+        "requestId": "id-2",
+        "stackTrace": [],
+    }
+
+
+def test_a_warm_up_event_of_a_typed_handler_is_decoded_into_its_type() -> None:
+    handler = typed(dict[str, int])(lambda event, context: event["a"])
+    assert invoke_once(handler, b'{"a": 5}', request_id="warm-up") == (b"5", True)
+    with pytest.raises(ValidationError):
+        invoke_once(handler, b'{"a": "5"}', request_id="warm-up")

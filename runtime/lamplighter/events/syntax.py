@@ -9,7 +9,8 @@ read the text twice.
 from __future__ import annotations
 
 import re
-from json import JSONDecodeError
+from json import JSONDecodeError, JSONDecoder
+from typing import NoReturn
 
 WHITESPACE = " \t\n\r"
 
@@ -18,6 +19,34 @@ _STRING = r'"(?:[^"\\]|\\.)*"'
 
 class NotJSON(ValueError):
     """A fault that is worded already."""
+
+
+class _Constant(Exception):
+    """The scanner met ``NaN`` or an infinity; it does not tell where."""
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise _Constant(name)
+
+
+_scan = JSONDecoder(parse_constant=_refuse_constant).scan_once  # type: ignore[attr-defined]
+
+
+def read(body: bytes) -> object:
+    """The value of ``body``, read anew; raises what :func:`explain` has the words for."""
+    text = str(body, "utf-8")
+    start = 1 if text.startswith("\ufeff") else 0
+    start += len(text) - start - len(text[start:].lstrip(WHITESPACE))
+    try:
+        value, end = _scan(text, start)
+    except StopIteration as fault:
+        raise NotJSON(expecting_value(text, fault.value)) from None
+    except _Constant:
+        raise NotJSON(expecting_value(text, first_constant(text, start))) from None
+    rest = end + len(text) - end - len(text[end:].lstrip(WHITESPACE))
+    if rest != len(text):
+        raise NotJSON(extra_data(text, rest))
+    return value
 
 
 def expecting_value(text: str, at: int) -> str:

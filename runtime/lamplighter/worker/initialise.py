@@ -10,6 +10,7 @@ import io
 import os
 import sys
 
+from lamplighter.events import decode, reader_of
 from lamplighter.worker import errors
 from lamplighter.worker.handler import InitFault, resolve
 from lamplighter.worker.output import output
@@ -47,7 +48,9 @@ def initialise(handler_name: str, *, logging_late: bool = False) -> Handler:
     else:
         _set_up_root_logger(level)
     try:
-        return resolve(handler_name)
+        handler = resolve(handler_name)
+        reader_of(handler, decode)  # a typed handler's type is found, or found wrong, before any event
+        return handler
     except InitFault:
         raise
     except Exception as fault:

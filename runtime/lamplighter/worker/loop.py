@@ -11,7 +11,7 @@ import os
 import sys
 import time
 
-from lamplighter.events import MarshalError, decode, encode
+from lamplighter.events import MarshalError, decode, encode, reader_of
 from lamplighter.worker import errors
 from lamplighter.worker.context import FunctionFacts, LambdaContext, current
 from lamplighter.worker.event import Event
@@ -19,11 +19,14 @@ from lamplighter.worker.output import output
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping
+    from collections.abc import Callable, MutableMapping
 
     from lamplighter.worker.handler import Handler
     from lamplighter.worker.streams import Stream
     from lamplighter.worker.transport import Transport
+
+    Reader = Callable[[bytes], object]
+    """Decodes an event's body: into plain values, or into the type that a typed handler names."""
 
 _TRACE_ID = "_X_AMZN_TRACE_ID"
 _JSON = "application/json"
@@ -36,14 +39,20 @@ def serve(handler: Handler, transport: Transport) -> None:
     """Run invocations until the transport has no more. Call it after the fork: it reads the environment."""
     facts = FunctionFacts.read(os.environ)
     environ = os.environ
+    read = reader_of(handler, decode)
     while (event := transport.next()) is not None:
-        _answer(handler, event, facts, transport, environ)
+        _answer(handler, read, event, facts, transport, environ)
         # An idle worker must not hold on to its last payload.
         del event
 
 
 def _answer(
-    handler: Handler, event: Event, facts: FunctionFacts, transport: Transport, environ: MutableMapping[str, str]
+    handler: Handler,
+    read: Reader,
+    event: Event,
+    facts: FunctionFacts,
+    transport: Transport,
+    environ: MutableMapping[str, str],
 ) -> None:
     current.request_id = event.request_id
     current.tenant_id = event.tenant_id or None
@@ -53,7 +62,7 @@ def _answer(
         del environ[_TRACE_ID]
     stream = None
     try:
-        result = _call(handler, event, facts)
+        result = _call(handler, read, event, facts)
         try:
             body, is_json = encode(result, ascii_only=output.ascii_only)
         except MarshalError:
@@ -74,9 +83,9 @@ def _answer(
     transport.respond(event, body, is_json)
 
 
-def _call(handler: Handler, event: Event, facts: FunctionFacts) -> object:
+def _call(handler: Handler, read: Reader, event: Event, facts: FunctionFacts) -> object:
     context = LambdaContext(event, facts)
-    payload = decode(event.body) if event.content_type == _JSON else event.body
+    payload = read(event.body) if event.content_type == _JSON else event.body
     return handler(payload, context)
 
 
@@ -106,7 +115,7 @@ def invoke_once(
     event = Event(body, request_id, function_arn, deadline, client_context=client_context)
     current.request_id = request_id
     try:
-        result = _call(handler, event, FunctionFacts.read(os.environ))
+        result = _call(handler, reader_of(handler, decode), event, FunctionFacts.read(os.environ))
         try:
             return encode(result, ascii_only=output.ascii_only)
         except MarshalError:
