@@ -20,7 +20,6 @@ OURS, ORJSON, MSGSPEC, JSON = "lamplighter", "orjson", "msgspec", "json"
 LIBRARIES = (OURS, ORJSON, MSGSPEC, JSON)
 EMPTY = "empty"
 """The loop without a call; its cost is in every other loop, and is taken off."""
-UNKNOWN = "unknown shapes"
 
 Loop = Callable[[Sequence[Any]], None]
 
@@ -120,7 +119,7 @@ def escaping_loop(library: str) -> Loop:
 
 
 def decode_inputs(name: str, seed: int, count: int) -> list[bytes]:
-    return sources.bodies(sources.unknown if name == UNKNOWN else sources.SOURCES[name], seed, count)
+    return sources.bodies({**sources.SOURCES, **sources.UNKNOWN}[name], seed, count)
 
 
 def counted(name: str) -> int:
@@ -150,7 +149,7 @@ def _count_decoding(marks: _Marks, name: str) -> None:
     marks.run(EMPTY, _empty, warm, fresh)
     for library in LIBRARIES:
         marks.run(library, decode_loop(library), warm, fresh)
-    if name != UNKNOWN:
+    if name in sources.SOURCES:
         for library in LIBRARIES:
             marks.run(f"{library}, reading", reading_loop(library, warm[0]), warm, fresh)
 

@@ -419,5 +419,30 @@ def _object(rng: random.Random, depth: int) -> Event:
 
 
 def unknown(rng: random.Random) -> Event:
-    """A document of a shape that no other has: keys, order, nesting and types come from ``rng``."""
+    """A document of a shape that no other has: keys, order, nesting and types come from ``rng``. 8 KB on average."""
     return _object(rng, 4)
+
+
+def small_unknown(rng: random.Random) -> Event:
+    """The same with less in it: half a kilobyte."""
+    return _object(rng, 1)
+
+
+def numbers(rng: random.Random) -> Event:
+    """A document of numbers, most of them with a fraction, under keys that no other has."""
+    return {f"{rng.getrandbits(40):x}": [rng.uniform(-180, 180) for _ in range(20)] for _ in range(5)}
+
+
+def strings(rng: random.Random) -> Event:
+    """A document of long strings with escapes and characters beyond ASCII, under keys that no other has."""
+    letters = string.ascii_letters + '   \n"éß€花'
+    return {f"{rng.getrandbits(40):x}": "".join(rng.choices(letters, k=rng.randrange(400))) for _ in range(10)}
+
+
+UNKNOWN: dict[str, Maker] = {
+    "unknown shapes": unknown,
+    "small unknown shapes": small_unknown,
+    "unknown shapes of numbers": numbers,
+    "unknown shapes of strings": strings,
+}
+"""Documents of a new shape every time."""
