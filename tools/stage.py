@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> int:
     if ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         print("stage: cannot become a child subreaper", file=sys.stderr)
         return 2
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)  # noqa: S603 - what it is for
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
     until = time.monotonic() + limit_s
     while (status := _status(process)) is None and time.monotonic() < until:
         time.sleep(0.05)

@@ -58,6 +58,8 @@ WHEELS = [
     "psutil",
     "orjson",
     "snapshot_restore_py",
+    "click",
+    "msgspec",
 ]
 """What the unit tests import, built for arm64 by their own projects."""
 
@@ -108,7 +110,9 @@ def run(command: Sequence[str], seconds: float, environment: Mapping[str, str] |
 
 def unpacked_tree() -> Path:
     """The unpacked packages, in ``tree``, and the wheels, in ``site``; made once and kept in the checkout's cache."""
-    if (CACHE / "complete").exists():
+    complete = CACHE / "complete"
+    wanted = " ".join([*PACKAGES, *WHEELS])
+    if complete.exists() and complete.read_text() == wanted:
         return CACHE
     shutil.rmtree(CACHE, ignore_errors=True)
     for name in ("state/lists/partial", "cache/archives/partial", "packages", "tree", "wheels", "site"):
@@ -142,7 +146,7 @@ def unpacked_tree() -> Path:
         with zipfile.ZipFile(wheel) as archive:
             archive.extractall(CACHE / "site")
     shutil.rmtree(CACHE / "cache")
-    (CACHE / "complete").touch()
+    complete.write_text(wanted)
     return CACHE
 
 

@@ -59,7 +59,7 @@ def arm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arm]:
 def test_every_native_part_of_the_wheel_is_aarch64s(arm: Arm) -> None:
     assert arm.wheel.name.endswith("-linux_aarch64.whl")
     native = [path for path in arm.library.rglob("*") if path.is_file() and path.read_bytes()[:4] == b"\x7fELF"]
-    assert {path.name.partition(".")[0] for path in native} == {"_events", "_sandbox", "_keeper"}
+    assert {path.name.partition(".")[0] for path in native} == {"_events", "_http", "_sandbox", "_keeper"}
     for path in native:
         assert struct.unpack_from("<H", path.read_bytes(), 18) == (AARCH64,), path
 
@@ -74,8 +74,8 @@ def test_the_interpreter_is_an_arm_one_with_the_wheel_in_it(arm: Arm) -> None:
 
 
 def test_the_unit_tests_of_the_codec_pass_on_arm(arm: Arm) -> None:
-    counted = arm.tests("tests/events", seconds=300)
-    assert counted["passed"] >= 80, counted
+    counted = arm.tests("tests/events", "tests/bootstrap/test_answer.py", seconds=500)
+    assert counted["passed"] >= 900, counted
 
 
 def test_the_unit_tests_of_the_sandbox_pass_on_arm_as_far_as_emulation_goes(arm: Arm) -> None:
