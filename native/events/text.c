@@ -1,9 +1,9 @@
 /*
  * Strings.
  *
- * One of plain ASCII is copied as it is. One with escapes that mean ASCII is written to the scratch buffer first. From
- * the first character beyond ASCII on the source is gone through twice: once to judge it, count its characters and learn
- * how wide they are, and once to write them where they belong.
+ * One of plain ASCII is copied as it is, one without escapes is left to CPython's decoder of UTF-8. One with escapes that
+ * mean ASCII is written to the scratch buffer first. Of any other the source is gone through twice: once to judge it,
+ * count its characters and learn how wide they are, and once to write them where they belong.
  */
 
 #include "reader.h"
@@ -106,20 +106,25 @@ __attribute__((always_inline)) static inline Py_UCS4 sound_sequence(const uint8_
            (from[3] & 0x3f);
 }
 
-/* What a hexadecimal digit counts, plus one. */
-static const uint8_t digits[256] = {
-    ['0'] = 1,  ['1'] = 2,  ['2'] = 3,  ['3'] = 4,  ['4'] = 5,  ['5'] = 6,  ['6'] = 7,  ['7'] = 8,
-    ['8'] = 9,  ['9'] = 10, ['a'] = 11, ['b'] = 12, ['c'] = 13, ['d'] = 14, ['e'] = 15, ['f'] = 16,
-    ['A'] = 11, ['B'] = 12, ['C'] = 13, ['D'] = 14, ['E'] = 15, ['F'] = 16,
+/* What a hexadecimal digit counts; of what is none, bits that stay above the lowest 16 wherever they are shifted. */
+#define NO_DIGIT 0x00ff0000
+static const uint32_t digits[256] = {
+    [0 ... '0' - 1] = NO_DIGIT,       ['9' + 1 ... 'A' - 1] = NO_DIGIT,
+    ['F' + 1 ... 'a' - 1] = NO_DIGIT, ['f' + 1 ... 255] = NO_DIGIT,
+    ['0'] = 0,  ['1'] = 1,  ['2'] = 2,  ['3'] = 3,  ['4'] = 4,  ['5'] = 5,  ['6'] = 6,  ['7'] = 7,
+    ['8'] = 8,  ['9'] = 9,  ['a'] = 10, ['b'] = 11, ['c'] = 12, ['d'] = 13, ['e'] = 14, ['f'] = 15,
+    ['A'] = 10, ['B'] = 11, ['C'] = 12, ['D'] = 13, ['E'] = 14, ['F'] = 15,
 };
 
 /* Four hexadecimal digits; NO_CHARACTER if they are not. */
 static inline Py_UCS4 four_digits(const uint8_t *at, const uint8_t *end)
 {
-    if (end - at < 4 || !digits[at[0]] || !digits[at[1]] || !digits[at[2]] || !digits[at[3]])
+    Py_UCS4 value;
+
+    if (UNLIKELY(end - at < 4))
         return NO_CHARACTER;
-    return (Py_UCS4)(digits[at[0]] - 1) << 12 | (Py_UCS4)(digits[at[1]] - 1) << 8 |
-           (Py_UCS4)(digits[at[2]] - 1) << 4 | (Py_UCS4)(digits[at[3]] - 1);
+    value = digits[at[0]] << 12 | digits[at[1]] << 8 | digits[at[2]] << 4 | digits[at[3]];
+    return value <= 0xffff ? value : NO_CHARACTER;
 }
 
 /* What a backslash and this byte mean; 0: nothing. */
@@ -173,35 +178,6 @@ struct extent {
     Py_UCS4 union_of;
 };
 
-/* Text beyond ASCII comes in runs of sequences of one length. These two read the next of a run, by words and not by
- * bytes; they leave a sequence to next_sequence() that is not of their length, or among the last bytes of the text. */
-#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-static inline bool is_of_two(const uint8_t *at, const uint8_t *end, Py_UCS4 *character)
-{
-    uint32_t word;
-
-    if (end - at < 4)
-        return false;
-    word = ll_load16(at);
-    *character = (word & 0x1f) << 6 | (word >> 8 & 0x3f);
-    return (word & 0xc0e0u) == 0x80c0u && *character >= 0x80;
-}
-
-static inline bool is_of_three(const uint8_t *at, const uint8_t *end, Py_UCS4 *character)
-{
-    uint32_t word;
-
-    if (end - at < 4)
-        return false;
-    word = ll_load32(at);
-    *character = (word & 0x0f) << 12 | (word >> 2 & 0xfc0) | (word >> 16 & 0x3f);
-    return (word & 0x00c0c0f0u) == 0x008080e0u && *character >= 0x800 && (*character & 0xf800) != 0xd800;
-}
-#else
-#define is_of_two(at, end, character) false
-#define is_of_three(at, end, character) false
-#endif
-
 /* Judge the source from `at` to the closing quote, which is returned. */
 static const uint8_t *measure(struct ll_reader *reader, const uint8_t *quote, const uint8_t *at, struct extent *extent)
 {
@@ -211,12 +187,6 @@ static const uint8_t *measure(struct ll_reader *reader, const uint8_t *quote, co
 
     while (at < end) {
         if (*at >= 0x80) {
-            for (; is_of_two(at, end, &character); at += 2, count++)
-                union_of |= character;
-            for (; is_of_three(at, end, &character); at += 3, count++)
-                union_of |= character;
-            if (at == end || *at < 0x80)
-                continue;
             from = at;
             character = next_sequence(&at, end);
             if (UNLIKELY(character == NO_CHARACTER))
@@ -333,6 +303,17 @@ static inline void copy_plain(uint8_t **to, const uint8_t **at, const uint8_t *e
         *(*to)++ = *(*at)++;
 }
 
+/* The string without escapes that begins after `quote`; NULL with no fault told if it is not one, or not sound. */
+static const uint8_t *read_unescaped(struct ll_reader *reader, const uint8_t *quote, const uint8_t *at, PyObject **text)
+{
+    const uint8_t *mark = ll_scan_marks(at, reader->end);
+
+    if (mark == reader->end || *mark != '"')
+        return NULL;
+    *text = PyUnicode_DecodeUTF8((const char *)quote + 1, mark - quote - 1, NULL);
+    return *text ? mark + 1 : NULL;
+}
+
 const uint8_t *ll_read_text(struct ll_reader *reader, const uint8_t *quote, const uint8_t *special, PyObject **text)
 {
     const uint8_t *at = quote + 1, *end = reader->end, *from;
@@ -340,6 +321,16 @@ const uint8_t *ll_read_text(struct ll_reader *reader, const uint8_t *quote, cons
     Py_UCS4 character;
     uint8_t *to;
 
+    if (special < end && *special >= 0x80) {
+        from = read_unescaped(reader, quote, special, text);
+        if (LIKELY(from))
+            return from;
+        if (PyErr_Occurred()) {
+            if (!PyErr_ExceptionMatches(PyExc_UnicodeDecodeError))
+                return NULL;
+            PyErr_Clear(); /* found again below, with its place */
+        }
+    }
     if (grow_scratch(reader, (size_t)(end - at) + 16) < 0)
         return NULL;
     to = reader->scratch;
@@ -347,6 +338,11 @@ const uint8_t *ll_read_text(struct ll_reader *reader, const uint8_t *quote, cons
     to += plain;
     at = special;
     for (;;) {
+        while (end - at >= 2 && *at == '\\' && escapes[at[1]]) {
+            *to++ = escapes[at[1]];
+            at += 2;
+            copy_plain(&to, &at, end);
+        }
         if (UNLIKELY(at == end))
             return ll_fault(reader, "Unterminated string starting at", quote);
         if (*at == '"')
