@@ -141,6 +141,7 @@ class ScriptedAPI:
                 connection, _ = self._listener.accept()
             except OSError:
                 return
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             thread = threading.Thread(target=self._serve, args=(connection, len(self._connections)), daemon=True)
             self._connections.append(connection)
             self._threads.append(thread)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import socket
+import sys
 import threading
 import time
 import tracemalloc
@@ -320,6 +321,18 @@ def test_the_head_is_read_in_c_only_once_it_is_whole(data: bytes) -> None:
     whole = data.index(b"\r\n\r\n") + 4
     for cut in range(len(data)):
         assert (parse_head(data[:cut]) is None) == (cut < whole)
+
+
+def test_reading_heads_in_c_keeps_nothing() -> None:
+    rare = EVENT.replace(b"Date: today", b"Connection: close")
+    wrong = EVENT.replace(b"\xc3\xa9", b"\xff")
+    for data in (EVENT, PLAIN, rare, wrong, EVENT[:50]):
+        parse_head(data)
+    before = sys.getallocatedblocks()
+    for _ in range(5_000):
+        for data in (EVENT, PLAIN, rare, wrong, EVENT[:50]):
+            parse_head(data)
+    assert sys.getallocatedblocks() - before < 500
 
 
 def test_c_reads_bytes_only() -> None:

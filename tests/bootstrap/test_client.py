@@ -340,13 +340,29 @@ def test_the_address_may_be_a_name_or_of_version_6() -> None:
     except OSError:
         pytest.skip("this host has no ::1")
     with version_6 as api:
-        assert RuntimeClient(api.address).next().request_id == "id-1"
+        assert RuntimeClient(f"::1:{api.port}").next().request_id == "id-1"
+        assert api.wait().headers["host"] == f"[::1]:{api.port}"
     assert split_address("::1:9001") == split_address("[::1]:9001") == ("::1", 9001)
 
 
 @pytest.mark.parametrize(
     "address",
-    ["", "localhost", ":9001", "host:", "host:0", "host:65536", "host:http", "http://h:1", "h:1/x", "h:\u0661"],
+    [
+        "",
+        "localhost",
+        ":9001",
+        "host:",
+        "host:0",
+        "host:65536",
+        "host:http",
+        "http://h:1",
+        "a b:1",
+        "a\r\nX: 1:1",
+        "h:999999",
+        "\u00e9" * 70 + ":1",
+        "h:1/x",
+        "h:\u0661",
+    ],
 )
 def test_an_address_that_is_none_is_refused(address: str) -> None:
     with pytest.raises(AddressFault, match="host:port"):

@@ -52,7 +52,13 @@ def split_address(address: str) -> tuple[str, int]:
     host, colon, port = address.strip().rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
-    if not (host and colon and port.isascii() and port.isdigit() and 0 < int(port) < 65_536) or "/" in host:
+    sound = host and colon and port.isascii() and port.isdigit() and len(port) < 6 and 0 < int(port) < 65_536
+    try:
+        if not host.isascii():
+            host = host.encode("idna").decode()
+    except UnicodeError:
+        sound = False
+    if not sound or not host.isprintable() or " " in host or "/" in host:
         raise AddressFault(f"AWS_LAMBDA_RUNTIME_API must be host:port, without a scheme, got {address!r}")
     return host, int(port)
 
@@ -69,7 +75,7 @@ class RuntimeClient:
 
     def __init__(self, address: str, patience_s: float = PATIENCE_S) -> None:
         """``address`` is the value of ``AWS_LAMBDA_RUNTIME_API``. Raises :class:`AddressFault`."""
-        host, _ = split_address(address)
+        host, port = split_address(address)
         self._address = address
         self._patience_s = patience_s
         self._sock: _socket.socket | None = None
@@ -81,9 +87,9 @@ class RuntimeClient:
         self._early: list[Event] = []
         """Events that came when none was asked for."""
         version = sys.version_info
-        host = host if host.isascii() else host.encode("idna").decode()
+        where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         agent = f"lamplighter/{VERSION} python/{version.major}.{version.minor}.{version.micro}"
-        self._tail = f" HTTP/1.1\r\nHost: {address.strip() if address.isascii() else host}\r\nUser-Agent: {agent}\r\n"
+        self._tail = f" HTTP/1.1\r\nHost: {where}\r\nUser-Agent: {agent}\r\n"
         self._next = f"GET {_BASE}invocation/next{self._tail}\r\n".encode()
 
     def next(self) -> Event:
@@ -304,12 +310,15 @@ class RuntimeClient:
         reason = "it has no address"
         try:
             # Bytes: for a string Python would load its IDNA codec, 5 ms.
-            name = host.encode("ascii") if host.isascii() else host.encode("idna")
-            found = _socket.getaddrinfo(name, port, 0, _socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as fault:
+            found = _socket.getaddrinfo(host.encode("ascii"), port, 0, _socket.SOCK_STREAM)
+        except OSError as fault:
             raise Gone(f"cannot find the Runtime API at {self._address}: {fault}") from None
         for family, kind, protocol, _, where in found:
-            sock = _socket.socket(family, kind, protocol)
+            try:
+                sock = _socket.socket(family, kind, protocol)
+            except OSError as fault:
+                reason = fault.strerror or str(fault)
+                continue
             try:
                 sock.settimeout(_CONNECT_S)
                 sock.connect(where)
