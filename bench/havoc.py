@@ -37,8 +37,8 @@ IDLE_TIMEOUT = 2
 TIMEOUT_S = 2
 MEMORY_MB = 442
 HANDLER = "havoc.handler"
-DEEDS = {"": 800, "hold": 150, "raise": 20, "exit": 8, "children": 8, "memory": 5, "late": 5, "disk": 3}
-"""How often an event asks for what, of 999."""
+DEEDS = {"": 800, "hold": 150, "raise": 20, "exit": 8, "children": 8, "memory": 8, "late": 5, "disk": 5}
+"""How often an event asks for what, in thousandths or so."""
 EXPLAINED = {
     "Runtime.ExitError": "killed",
     "Runtime.OutOfMemory": "out of memory",
@@ -48,7 +48,7 @@ EXPLAINED = {
 }
 MEMORY_GROWTH = 24 * 1_048_576
 """Bytes that a host's resident set may have grown by at the end: allocators keep some of what a burst took."""
-_STRIKE_EVERY = (0.01, 0.06)
+_STRIKE_EVERY = (0.05, 0.3)
 _STOPPED_S = 0.3
 
 
@@ -62,7 +62,8 @@ class Outcome:
     """Requests whose connection was closed by the death of the host."""
     wrong: list[str] = field(default_factory=list)
     strikes: Counter[str] = field(default_factory=Counter)
-    hosts: int = 0
+    pids: list[int] = field(default_factory=list)
+    """Of the hosts there were."""
     grown: dict[str, list[str]] = field(default_factory=dict)
     memory_grown: int = 0
     left: dict[str, list[str]] = field(default_factory=dict)
@@ -222,7 +223,7 @@ def _host(directory: Path) -> Iterator[peers.Server]:
 def _kill_a_host(directory: Path, requests: list[Prepared], outcome: Outcome, seed: int) -> None:
     """A host that is killed in the middle of it all, at half of its requests."""
     with _host(directory) as server:
-        outcome.hosts += 1
+        outcome.pids.append(server.pid)
         vandal = Vandal(server.pid, seed, outcome.strikes)
         before = outcome.sent
         clients = Clients(server.address, requests, outcome, fallible=True)
@@ -246,7 +247,7 @@ def _kill_a_host(directory: Path, requests: list[Prepared], outcome: Outcome, se
 def _live_through_it(directory: Path, requests: list[Prepared], outcome: Outcome, seed: int) -> None:
     """A host that lives: what it owns after it all, once its pool has come to rest, is what it owned before."""
     with _host(directory) as server:
-        outcome.hosts += 1
+        outcome.pids.append(server.pid)
         roots = residue.cgroup_roots(server.pid)
         _serve_in_peace(server, outcome)
         before = residue.at_rest(lambda: residue.look(server.pid, directory, roots), IDLE_TIMEOUT + 1.0, 60)
@@ -304,7 +305,6 @@ def run(invocations: int, seed: int = 1, killed_hosts: int = 2) -> Outcome:
     outcome = Outcome()
     stream = requests_of(seed)
     share = invocations // (killed_hosts + 1)
-    cgroups = residue.named_cgroups()
     with tempfile.TemporaryDirectory(prefix="bench-havoc-") as name:
         directory = Path(name)
         directory.chmod(0o711)
@@ -317,19 +317,19 @@ def run(invocations: int, seed: int = 1, killed_hosts: int = 2) -> Outcome:
         found = {
             "loop devices": loops(store, 5),
             "images": [str(path) for path in store.iterdir()],
-            "cgroups": sorted(name for name in residue.named_cgroups() - cgroups if not _somebody_elses(name)),
+            "cgroups": sorted(name for name in residue.named_cgroups() if _host_of(name) in outcome.pids),
             "mounts": [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if name in line],
         }
     outcome.left = {kind: names for kind, names in found.items() if names}
     return outcome
 
 
-def _somebody_elses(cgroup: str) -> bool:
-    """Whether a host that runs has a tree: its name has the pid of its host in it. Others may be at work here."""
+def _host_of(cgroup: str) -> int:
+    """The pid of the host that made a cgroup, by its name; 0 if it is no host's. Others may be at work here."""
     for part in Path(cgroup).parts:
         if part.startswith("lamplighter-") and part.split("-")[1].isdigit():
-            return Path(f"/proc/{part.split('-')[1]}").exists()
-    return False
+            return int(part.split("-")[1])
+    return 0
 
 
 def main() -> None:
@@ -340,7 +340,7 @@ def main() -> None:
     given = parser.parse_args()
     began = time.monotonic()
     outcome = run(given.invocations, given.seed, given.killed_hosts)
-    print(f"{outcome.sent} requests to {outcome.hosts} hosts in {time.monotonic() - began:.0f} s")
+    print(f"{outcome.sent} requests to {len(outcome.pids)} hosts in {time.monotonic() - began:.0f} s")
     print("answers: " + ", ".join(f"{count} {kind}" for kind, count in outcome.answers.most_common()))
     print(f"closed by a host's death: {outcome.closed}")
     print("strikes: " + ", ".join(f"{count} {kind}" for kind, count in outcome.strikes.most_common()))

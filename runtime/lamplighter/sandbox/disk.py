@@ -151,6 +151,7 @@ def _as_tmp(image: Image, store: str) -> Image:
                 os.close(root)
         finally:
             os.close(disk.mount)  # not discarded: this is to be written
+            remove_made([disk.device])
         return Image(image.size, _parts(fd, image.size))
     finally:
         os.close(fd)
@@ -206,9 +207,16 @@ def standing_devices() -> int:
         return 1 << 20  # the most there can be
 
 
+def remove_made(devices: Iterable[int]) -> None:
+    """Remove those of some loop devices that are only there because somebody needed them."""
+    standing = standing_devices()
+    remove_devices([device for device in devices if device >= standing])
+
+
 def remove_devices(devices: Iterable[int]) -> None:
     """Remove loop devices that nothing uses; one that is in use is left."""
     # Each is tens of milliseconds of waiting for the kernel, on a machine with work to do.
-    with ThreadPoolExecutor(_REMOVERS, "loop-devices") as pool:
-        for device in devices:
-            pool.submit(lib.ll_loop_remove, device, fault())
+    if doomed := list(devices):
+        with ThreadPoolExecutor(min(len(doomed), _REMOVERS), "loop-devices") as pool:
+            for device in doomed:
+                pool.submit(lib.ll_loop_remove, device, fault())

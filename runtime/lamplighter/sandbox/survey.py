@@ -168,7 +168,9 @@ def _time(ground: Ground) -> Iterator[Enforcement]:
 def _tmp(ground: Ground) -> Iterator[Enforcement]:
     if ground.nests == "root" and ground.tmp_store != TMP_IN_MEMORY:
         try:
-            disk.make(disk.build(_TRIED_TMP, root.inodes(_TRIED_TMP), ground.tmp_store), ground.tmp_store).close()
+            tried = disk.make(disk.build(_TRIED_TMP, root.inodes(_TRIED_TMP), ground.tmp_store), ground.tmp_store)
+            tried.close()
+            disk.remove_made([tried.device])
             yield Enforcement("tmp", "loop")
         except OSError as fault:
             yield tmp_in_memory(fault.strerror or str(fault))
