@@ -76,6 +76,7 @@ def machine_facts() -> dict[str, str]:
         "cgroup": cgroup_version(Path("/sys/fs/cgroup")),
         "mitigations": mitigations(Path("/sys/devices/system/cpu/vulnerabilities")),
         "governor": _word(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")),
+        "load": f"{os.getloadavg()[1]:.1f} over the last five minutes, this run's own included",
     }
     packages = ("awslambdaric", "boto3", "granian", "gunicorn", "numpy", "orjson", "msgspec", "uvicorn", "uvloop")
     for package in (*packages, "httptools", "pytest-benchmark"):

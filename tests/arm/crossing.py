@@ -59,7 +59,12 @@ WHEELS = [
     "orjson",
     "snapshot_restore_py",
     "click",
+    "httptools",
+    "markdown-it-py",
+    "mdurl",
     "msgspec",
+    "rich",
+    "uvloop",
 ]
 """What the unit tests import, built for arm64 by their own projects."""
 
@@ -110,11 +115,11 @@ def run(command: Sequence[str], seconds: float, environment: Mapping[str, str] |
 
 def unpacked_tree() -> Path:
     """The unpacked packages, in ``tree``, and the wheels, in ``site``; made once and kept in the checkout's cache."""
-    complete = CACHE / "complete"
-    wanted = " ".join([*PACKAGES, *WHEELS])
-    if complete.exists() and complete.read_text() == wanted:
+    wanted = f"{PACKAGES} {WHEELS}"
+    if (CACHE / "complete").exists() and (CACHE / "complete").read_text() == wanted:
         return CACHE
-    shutil.rmtree(CACHE, ignore_errors=True)
+    if CACHE.exists():
+        shutil.rmtree(CACHE)
     for name in ("state/lists/partial", "cache/archives/partial", "packages", "tree", "wheels", "site"):
         (CACHE / name).mkdir(parents=True)
     (CACHE / "status").touch()
@@ -146,7 +151,7 @@ def unpacked_tree() -> Path:
         with zipfile.ZipFile(wheel) as archive:
             archive.extractall(CACHE / "site")
     shutil.rmtree(CACHE / "cache")
-    complete.write_text(wanted)
+    (CACHE / "complete").write_text(wanted)
     return CACHE
 
 

@@ -39,7 +39,8 @@ class Arm(NamedTuple):
     def tests(self, *arguments: str, seconds: float) -> dict[str, int]:
         """Run tests of the checkout under emulation; how many passed, were skipped, deselected. Fails if one fails."""
         command = [str(self.python), "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "tests.arm.emulated"]
-        said = crossing.run([*command, "-o", "timeout=300", *arguments], seconds)
+        # That a test is skipped in there is judged here, by how many passed.
+        said = crossing.run([*command, "-o", "timeout=300", *arguments], seconds, {"LAMPLIGHTER_EVERY_TEST": "0"})
         return {word: int(count) for count, word in re.findall(r"(\d+) (\w+)", said.splitlines()[-1])}
 
 

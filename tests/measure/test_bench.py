@@ -12,6 +12,7 @@ from tests.measure.conftest import ROUNDS, Measured
 from lamplighter.measure.bench import FORK, LAUNCHES, MEMORY_SIZES, PARKED, WARM, bench, ratios
 from lamplighter.measure.exchange import AnswerFault
 from lamplighter.measure.hosting import Function, HostFault, host
+from lamplighter.measure.page import page
 from lamplighter.measure.runtime_api import started_client
 
 pytestmark = pytest.mark.timeout(300)
@@ -83,6 +84,17 @@ def test_a_function_that_fails_is_no_figure_and_leaves_no_process(failing: Funct
     with pytest.raises(HostFault, match=r"awslambdaric answered .*no luck"):
         started_client("awslambdaric", failing, [b"{}"], 0)
     assert {child.pid for child in psutil.Process().children(recursive=True)} <= before
+
+
+def test_a_function_that_cannot_be_forked_is_measured_and_its_obstacle_named(tmp_path: Path) -> None:
+    started = "import threading\nthreading.Thread(target=threading.Event().wait, name='poller', daemon=True).start()\n"
+    (tmp_path / "app.py").write_text(started + "def handler(event, context):\n    return event\n")
+    tmp_path.chmod(0o755)
+    result = bench(Function("app.handler", str(tmp_path)), [], rounds=1)
+    (note,) = result.notes
+    assert note.startswith("not safe to fork") and "poller" in note
+    assert len(result.samples[FORK]) == LAUNCHES
+    assert "poller" in page(result, None)
 
 
 def test_a_function_whose_init_fails_is_told(tmp_path: Path) -> None:

@@ -79,6 +79,8 @@ def command(
     except (HostFault, AnswerFault) as fault:
         failed(fault)
     console = wide()
+    for note in result.notes:
+        click.echo(f"lamplighter: {note}", err=True)
     for one in tables(result):
         console.print(one)
     plain: dict[str, Any] = {**result.plain(), "init": imports.plain()}

@@ -158,7 +158,11 @@ def _starts(result: Result, events: list[bytes], rounds: int, progress: Callable
         host(function, "--parked", "1") as keeping,
         contextlib.ExitStack() as connections,
     ):
-        result.enforcement = dict(keeping.wait_parked(1)["enforcement"])
+        ready = keeping.wait_parked(1)
+        result.enforcement = dict(ready["enforcement"])
+        if obstacles := ready["functions"]["function"].get("obstacles"):
+            reasons = "; ".join(obstacles)
+            result.notes.append(f"not safe to fork, so each environment is a process with its own init: {reasons}")
         forking.wait_parked()
         parking.wait_parked(1)
         to_parked, to_kept = (connections.enter_context(connected(one.address)) for one in (parking, keeping))

@@ -75,8 +75,9 @@ def _of_bench(result: Result) -> list[str]:
         distributions(result.samples, "ms", "Milliseconds to the answer, by kind of start, on a logarithmic axis"),
         _starts(result),
     ]
-    if any(result.stages.values()):
-        sections += ["<h2>What a start is made of</h2>", *(_stages(kind, result) for kind in (FORK, PARKED))]
+    staged = [kind for kind in (FORK, PARKED) if result.stages.get(kind)]
+    if staged:
+        sections += ["<h2>What a start is made of</h2>", *(_stages(kind, result) for kind in staged)]
     memory = {name: value for name, value in result.memory.items() if value > 0}
     sections += [
         "<h2>Memory</h2>",
