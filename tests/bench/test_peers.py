@@ -136,7 +136,23 @@ def test_a_look_at_a_process_sees_a_new_descriptor_and_a_new_directory(tmp_path:
         os.close(writer)
     assert len(grown["descriptors"]) == 2
     assert str(tmp_path / "left") in grown["directories"]
-    assert before.mounts and before.members
+    assert before.members
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="this process is not root")
+def test_of_the_mounts_it_lives_with_those_that_could_be_its_own_are_looked_at(tmp_path: Path) -> None:
+    own, others = tmp_path / "own", tmp_path / "others"
+    own.mkdir()
+    others.mkdir()
+    before = residue.look(os.getpid(), own, set())
+    for place in (own, others):
+        subprocess.run(["mount", "-t", "tmpfs", "none", str(place)], check=True, timeout=60)
+    try:
+        grown = residue.growth(before, residue.look(os.getpid(), own, set()))
+    finally:
+        for place in (own, others):
+            subprocess.run(["umount", str(place)], check=True, timeout=60)
+    assert [name.split()[1] for name in grown["mounts"]] == [str(own)]
 
 
 def test_rest_is_when_the_counts_have_not_changed_for_the_whole_quiet_time() -> None:

@@ -232,12 +232,13 @@ def test_what_init_wrote_is_there_in_each_environment_and_its_own(
 def test_all_devices_and_images_are_gone_after_stop(tmp_path: Path, disks: tuple[Path, tuple[str, ...]]) -> None:
     store, options = disks
     with serving(tmp_path, RUNS, "--parked", "10", "--concurrency", "10", *options) as host:
-        mine = devices(store)
-        assert len(mine) >= 11  # of ten environments and their template
+        # Of ten environments and their template.
+        mine = wait_for(lambda: found if len(found := devices(store)) >= 11 else [], lambda: f"only {devices(store)}")
         host.run("open('/tmp/left', 'wb').write(bytes(50_000_000))")
     assert devices(store) == []
     assert list(store.iterdir()) == []
-    assert not needless(mine)
+    # Another host on this machine may use one of them for a moment, and then removes it itself.
+    wait_for(lambda: not needless(mine), lambda: f"still there: {needless(mine)}", 30)
 
 
 def test_devices_are_bounded_by_what_runs(tmp_path: Path, disks: tuple[Path, tuple[str, ...]]) -> None:
@@ -270,9 +271,9 @@ def test_a_killed_host_leaves_no_device_that_is_used_and_the_next_one_removes_th
         assert list(store.iterdir()) == []
     finally:
         host.kill()
-    with serving(tmp_path, RUNS, "--tmp-store", "memory") as after:
-        assert "removed what host" in after.errors.text
-    assert not needless(made)
+    with serving(tmp_path, RUNS, "--tmp-store", "memory"):
+        wait_for(lambda: host.left() == [], lambda: f"still there: {host.left()}")
+    wait_for(lambda: not needless(made), lambda: f"still there: {needless(made)}", 30)
 
 
 def test_a_store_that_is_full_fails_launches_with_the_reason_and_serves_again_once_it_is_not(tmp_path: Path) -> None:
