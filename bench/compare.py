@@ -82,12 +82,15 @@ def read(path: Path) -> tuple[dict[str, str], dict[str, Series]]:
     try:
         content: dict[str, Any] = json.loads(path.read_text())
         facts = content["machine_info"]["facts"]
-        found = {}
+        found, seen = {}, []
         for one in content["benchmarks"]:
             rounds = one["extra_info"].get("round_medians", [])
-            # A peer's figure beside ours is ours turned round, and a peer that got slower is no news.
-            if str(one["extra_info"].get("compared_with", "")).startswith("lamplighter"):
+            # A peer's figure beside ours is ours turned round, and a peer that got slower is no news. So with two of
+            # ours that are compared with each other: the first of them says it.
+            turned = [pair[::-1] for pair in rounds]
+            if str(one["extra_info"].get("compared_with", "")).startswith("lamplighter") or turned in seen:
                 continue
+            seen.append(rounds)
             if rounds and all(value > 0 for pair in rounds for value in pair):
                 found[one["fullname"]] = Series(one["group"] or "", one["name"], rounds)
     except (OSError, ValueError, KeyError, TypeError) as fault:

@@ -116,6 +116,11 @@ def test_a_peers_own_figure_is_not_compared(tmp_path: Path) -> None:
     assert "figure-4" not in compare.read(path)[1]
 
 
+def test_of_two_figures_that_are_each_others_peer_the_first_is_compared(tmp_path: Path) -> None:
+    figures = {"parked": Series("g", "parked", [[1.0, 2.0]] * 6), "warm": Series("g", "warm", [[2.0, 1.0]] * 6)}
+    assert list(compare.read(written(tmp_path / "a.json", figures, {}))[1]) == ["parked"]
+
+
 def test_the_command_names_what_got_slower_and_ends_with_status_1(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
