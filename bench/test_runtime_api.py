@@ -140,19 +140,19 @@ def test_a_start_adds_little_to_pythons_own(starts: dict[str, Side], table: list
     assert len(ours.samples) == len(bare.samples) == STARTS
 
 
-@pytest.mark.benchmark(group="runtime-api-1KB", timer=CLOCK)
+@pytest.mark.benchmark(group="runtime-api-loop-1KB", timer=CLOCK)
 @pytest.mark.parametrize("name", [OURS, APART, PEER])
 def test_cycle_1_kb(benchmark: BenchmarkFixture, small: dict[str, Side], name: str, replay: Replay) -> None:
     replay(benchmark, small[name], PEER if name != PEER else OURS)
 
 
-@pytest.mark.benchmark(group="runtime-api-60KB", timer=CLOCK)
+@pytest.mark.benchmark(group="runtime-api-loop-60KB", timer=CLOCK)
 @pytest.mark.parametrize("name", [OURS, PEER])
 def test_cycle_60_kb(benchmark: BenchmarkFixture, large: dict[str, Side], name: str, replay: Replay) -> None:
     replay(benchmark, large[name], PEER if name != PEER else OURS)
 
 
-@pytest.mark.benchmark(group="runtime-api-start", timer=CLOCK)
+@pytest.mark.benchmark(group="runtime-api-loop-start", timer=CLOCK)
 @pytest.mark.parametrize("name", [OURS, PEER, BARE])
 def test_start(benchmark: BenchmarkFixture, starts: dict[str, Side], name: str, replay: Replay) -> None:
     replay(benchmark, starts[name], PEER if name != PEER else OURS)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import subprocess
+import sys
 import sysconfig
 import tempfile
 from collections.abc import Callable
@@ -66,6 +68,32 @@ def _headers() -> bool:
     return shutil.which(compiler) is not None and Path(sysconfig.get_paths()["include"], "Python.h").exists()
 
 
+def _none_of(*programs: str) -> bool:
+    return not any(shutil.which(program) for program in programs)
+
+
+def _not_all_of(programs: str) -> bool:
+    return any(shutil.which(program) is None for program in programs.split(", "))
+
+
+def _no_shared_sanitizers() -> bool:
+    compiler = os.environ.get("CC", "cc")
+    for name in ("libasan.so", "libubsan.so"):
+        said = subprocess.run(
+            [compiler, f"-print-file-name={name}"], capture_output=True, text=True, check=False
+        ).stdout
+        if not os.path.isabs(said.strip()):
+            return True
+    return False
+
+
+def _no_version_6() -> bool:
+    try:
+        return not re.search(r"\blo$", Path("/proc/net/if_inet6").read_text(), re.MULTILINE)
+    except OSError:
+        return True
+
+
 LACKS: dict[str, Callable[..., bool]] = {
     r"namespaces and uid ranges need root|nests need root|this process is not root": _not_root,
     r"making a container of this process needs root and CAP_SYS_ADMIN": lambda: _not_root() or _may_not_mount(),
@@ -83,10 +111,23 @@ LACKS: dict[str, Callable[..., bool]] = {
     r"this machine has no C compiler or no Python.h": lambda: not _headers(),
     r"this machine has no make": lambda: shutil.which("make") is None,
     r"the tests' own directory is not under /tmp": lambda: not tempfile.gettempdir().startswith("/tmp"),
-    r"the emulator is not here and could not be downloaded: .*": lambda: True,  # the reason is the attempt's own
+    r"(?:the emulator is not (?:here and could not be downloaded|to be had here)|no emulator): .*": lambda: True,
+    r"only root can give the emulator a mount namespace": _not_root,
+    r"debootstrap and buildah's chroot isolation need root": _not_root,
+    r"no mount namespaces here": _may_not_mount,
+    r"this host has no ::1": _no_version_6,
+    r"no chromium is installed": lambda: _none_of("chromium", "google-chrome"),
+    r"not installed: (.+)": _not_all_of,
+    r"(\S+) is not installed": _none_of,
+    r"no cross compiler for arm64": lambda: _none_of("aarch64-linux-gnu-gcc"),
+    r"no cross compiler for x86_64": lambda: _none_of("x86_64-linux-gnu-gcc"),
+    r"the arm64 Python at hand is 3\.11, and this one is .*": lambda: sys.version_info[:2] != (3, 11),
+    r"this compiler has no shared sanitizer libraries": _no_shared_sanitizers,
+    r"the compiler's sanitizers cannot be loaded into a program that was built without them": _no_shared_sanitizers,
     r"the words changed in simplejson 4.3": lambda: True,  # of a package that is no dependency of ours
 }
-"""Reasons, as patterns, and whether this machine lacks what they name; a pattern's group is handed to its check."""
+"""Reasons, as patterns, and whether this machine lacks what they name; a pattern's group is handed to its check. Of the
+emulator the reason is the download's own."""
 
 
 def unexpected(reason: str) -> bool:
