@@ -190,6 +190,20 @@ def test_a_worker_holds_its_log_its_channel_and_nothing_else(host: Serving) -> N
     assert kinds == ["/dev/null", "pipe", "pipe", "socket"], found
 
 
+def test_a_program_that_a_worker_executes_inherits_its_streams_and_nothing_else(host: Serving) -> None:
+    listing = (
+        "import os\n"
+        "for fd in range(3, 100):\n"
+        "    if os.path.exists(f'/proc/self/fd/{fd}'): print(os.readlink(f'/proc/self/fd/{fd}'))\n"
+    )
+    program = f"""
+import subprocess, sys
+done = subprocess.run([sys.executable, "-c", {listing!r}], close_fds=False, capture_output=True, text=True, check=True)
+result = done.stdout.strip()
+"""
+    assert host.run(program, function="neighbour").value == ""
+
+
 def test_code_with_the_mode_of_a_private_directory_is_readable_inside(host: Serving) -> None:
     code = host.directory / "neighbour"
     code.chmod(0o700)

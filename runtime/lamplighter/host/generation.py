@@ -36,6 +36,7 @@ from lamplighter.sandbox.native import Process, SandboxFault
 from lamplighter.sandbox.nest import Nest
 from lamplighter.sandbox.processes import child_of_ours, kill_below, resident, runs_as
 from lamplighter.template.server import LEARNED, MESSAGE_LIMIT, REQUEST
+from lamplighter.worker.channel import receive_descriptors
 
 if TYPE_CHECKING:
     from lamplighter.host.pool import Pool
@@ -393,7 +394,7 @@ class Generation:
     def _on_control(self) -> bool:
         assert self._control is not None
         try:
-            message, fds, _, _ = socket.recv_fds(self._control, MESSAGE_LIMIT, 4, socket.MSG_CMSG_CLOEXEC)
+            message, fds = receive_descriptors(self._control, MESSAGE_LIMIT, 4)
         except BlockingIOError:
             return False
         except OSError:

@@ -27,7 +27,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from lamplighter.template import hooks, restore
-from lamplighter.worker.channel import ERROR, receive_reply, send_event, send_reply
+from lamplighter.worker.channel import ERROR, receive_descriptors, receive_reply, send_event, send_reply
 from lamplighter.worker.context import current
 from lamplighter.worker.errors import Frame, frames_of, message_of, payload, stack_trace_of
 from lamplighter.worker.loop import invoke_once, serve
@@ -151,9 +151,7 @@ class ForkServer:
         # Keepers are this process's children; ignoring SIGCHLD makes the kernel reap them.
         disposition = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         while True:
-            message, fds, _, _ = socket.recv_fds(
-                self._control, MESSAGE_LIMIT, _MOST_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
-            )
+            message, fds = receive_descriptors(self._control, MESSAGE_LIMIT, _MOST_DESCRIPTORS)
             if not message:
                 return
             began = time.perf_counter()

@@ -28,6 +28,7 @@ replaces the environment. Both ends live in this module, so that the layout is w
 
 from __future__ import annotations
 
+import array
 import os
 import socket
 import stat
@@ -215,7 +216,7 @@ def receive_reply(sock: socket.socket) -> Reply | None:
 
 def receive_body(sock: socket.socket, length: int) -> bytes:
     """Either end: fetch the body of a LARGE message. ``BlockingIOError`` if a non-blocking socket has none yet."""
-    _, fds, _, _ = socket.recv_fds(sock, 1, 4, socket.MSG_CMSG_CLOEXEC)
+    _, fds = receive_descriptors(sock, 1, 4)
     try:
         if len(fds) != 1:
             raise ProtocolFault(f"a large body must come with one descriptor, got {len(fds)}")
@@ -229,6 +230,19 @@ def receive_body(sock: socket.socket, length: int) -> bytes:
     finally:
         for fd in fds:
             os.close(fd)
+
+
+def receive_descriptors(sock: socket.socket, size: int, most: int) -> tuple[bytes, list[int]]:
+    """Receive up to ``size`` bytes and ``most`` descriptors, which no program that is executed inherits.
+
+    ``socket.recv_fds`` would take the flag for that, and ignore it (CPython 3.11 to 3.13).
+    """
+    fds = array.array("i")
+    data, ancillary, _, _ = sock.recvmsg(size, socket.CMSG_LEN(most * fds.itemsize), socket.MSG_CMSG_CLOEXEC)
+    for level, kind, content in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
+    return data, fds.tolist()
 
 
 def _send_large(sock: socket.socket, head: bytes, body: bytes) -> None:
