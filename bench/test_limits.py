@@ -24,7 +24,8 @@ from bench.events import FUNCTION, prepared_requests
 from bench.measure import percentile
 from lamplighter.host.workspace import Workspace, default_base
 from lamplighter.sandbox import cgroups, disk, root
-from lamplighter.sandbox.cgroups import MB_PER_VCPU, MIB, Hierarchy, Limits, own_cgroups
+from lamplighter.sandbox.cgroups import MB_PER_VCPU, MIB, Limits
+from lamplighter.sandbox.hierarchy import Hierarchy, own_cgroups
 
 HANDLER = "spender.handler"
 SIZES = (128, 512, 1_769, 3_000)

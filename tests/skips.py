@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from lamplighter.sandbox import confine
-from lamplighter.sandbox.cgroups import own_cgroups
+from lamplighter.sandbox.hierarchy import own_cgroups
 
 _CAP_SYS_ADMIN = 21
 

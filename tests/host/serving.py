@@ -26,7 +26,7 @@ from bench.processes import Process
 
 from bench import processes
 from lamplighter.host.workspace import default_base
-from lamplighter.sandbox.cgroups import own_cgroups
+from lamplighter.sandbox.hierarchy import own_cgroups
 
 T = TypeVar("T")
 

@@ -17,8 +17,9 @@ from pathlib import Path
 import pytest
 from tests.hosts.served_in_a_cgroup import MOUNT, Served, served_in_a_cgroup
 
-from lamplighter.sandbox import cgroups, root
-from lamplighter.sandbox.cgroups import MIB, Hierarchy, Leaf, LeafV2, Limits
+from lamplighter.sandbox import root
+from lamplighter.sandbox.cgroups import MIB, Entrance, Leaf, LeafV2, Limits
+from lamplighter.sandbox.hierarchy import Hierarchy, own_cgroups
 from lamplighter.sandbox.native import Process
 from lamplighter.sandbox.nest import FIRST_ID, ID_COUNT, Nest, keeper_program
 
@@ -29,11 +30,11 @@ OWNER = FIRST_ID + SLOT * ID_COUNT + root.USER
 class _BirthOnly(LeafV2):
     """A leaf into which nobody can write itself: whoever is inside was born there."""
 
-    def _open(self) -> cgroups.Entrance:
+    def _open(self) -> Entrance:
         entrance = super()._open()
         for fd in entrance.writable:
             os.close(fd)
-        return cgroups.Entrance([], entrance.directory)
+        return Entrance([], entrance.directory)
 
 
 def _eventually(condition: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
@@ -50,7 +51,7 @@ def _own_path() -> str:
 @pytest.fixture
 def hierarchy() -> Iterator[Hierarchy]:
     before = _own_path()
-    made = Hierarchy(cgroups.own_cgroups(), f"check-{os.getpid()}")
+    made = Hierarchy(own_cgroups(), f"check-{os.getpid()}")
     yield made
     assert made.remove()
     assert _own_path() == before
@@ -152,7 +153,7 @@ def test_an_unprivileged_host_places_its_processes_in_a_subtree_that_was_delegat
             (delegated / "cgroup.procs").write_text("0")
             os.setresgid(1000, 1000, 1000)
             os.setresuid(1000, 1000, 1000)
-            hierarchy = Hierarchy(cgroups.own_cgroups(), "unprivileged")
+            hierarchy = Hierarchy(own_cgroups(), "unprivileged")
             hierarchy.group("f")
             leaf = hierarchy.leaf("f", "leaf")
             leaf.configure(Limits(memory=64 * MIB))
@@ -182,7 +183,7 @@ def test_a_cgroup_that_others_are_in_as_well_is_not_divided_and_the_reason_is_gi
     with subprocess.Popen(["/bin/sleep", "1000"]) as other:
         try:
             with pytest.raises(OSError, match="holds other processes, so it cannot be divided: start the host in a"):
-                Hierarchy(cgroups.own_cgroups(), "crowded")
+                Hierarchy(own_cgroups(), "crowded")
         finally:
             other.kill()
     assert _own_path() == before

@@ -11,21 +11,22 @@ from pathlib import Path
 
 import pytest
 
-from lamplighter.sandbox import cgroups
-from lamplighter.sandbox.cgroups import MIB, PERIOD_US, Hierarchy, Leaf, LeafPool, LeafV1, LeafV2, Limits
+from lamplighter.sandbox.cgroups import MIB, PERIOD_US, Leaf, LeafV1, LeafV2, Limits, quota_us
+from lamplighter.sandbox.hierarchy import Hierarchy, own_cgroups, remove_stale, stale
+from lamplighter.sandbox.leaf_pool import LeafPool
 
 GROUP = "function"
 
 
 def _needs(*controllers: str) -> pytest.MarkDecorator:
-    found = cgroups.own_cgroups()
+    found = own_cgroups()
     missing = [one for one in controllers if one not in found and "unified" not in found]
     return pytest.mark.skipif(bool(missing), reason=f"no writable cgroup for {', '.join(missing)}")
 
 
 @pytest.fixture
 def hierarchy(host_name: str) -> Iterator[Hierarchy]:
-    made = Hierarchy(cgroups.own_cgroups(), host_name)
+    made = Hierarchy(own_cgroups(), host_name)
     made.group(GROUP)
     try:
         yield made
@@ -205,7 +206,7 @@ def test_no_limit_means_none(leaf: Leaf) -> None:
     ("cpu", "quota"), [(0.0, -1), (1.0, 20_000), (128 / 1769, 1_447), (0.01, 1_000), (5.79, 115_800)]
 )
 def test_a_share_of_a_processor_becomes_a_quota_the_kernel_takes(cpu: float, quota: int) -> None:
-    assert cgroups.quota_us(cpu) == quota
+    assert quota_us(cpu) == quota
 
 
 # --- coming and going -------------------------------------------------------------------------------------------------
@@ -320,20 +321,20 @@ def test_a_pool_that_is_closed_over_a_living_process_says_so(hierarchy: Hierarch
 
 @_needs("pids")
 def test_the_tree_of_a_dead_host_is_found_and_removed_and_an_occupied_one_is_not(host_name: str) -> None:
-    bases = cgroups.own_cgroups()
+    bases = own_cgroups()
     # As a host leaves it: killed, it puts nothing in order.
     dead = Hierarchy(bases, host_name)
     try:
         dead.group(GROUP)
         leaf = dead.leaf(GROUP, "leaf")
         leaf.configure(Limits())
-        assert set(cgroups.stale(bases)[host_name]) == set(dead.bases.values())
+        assert set(stale(bases)[host_name]) == set(dead.bases.values())
         with _staying(leaf):
-            assert not cgroups.remove_stale([f"{path}/{GROUP}" for path in dead.bases.values()], wait_s=0.05)
+            assert not remove_stale([f"{path}/{GROUP}" for path in dead.bases.values()], wait_s=0.05)
             assert all(os.path.isdir(path) for path in dead.bases.values())
         leaf.close_entrance()
-        assert cgroups.remove_stale([f"{path}/{GROUP}" for path in dead.bases.values()])
-        assert cgroups.remove_stale(["/nowhere/at/all"]), "somebody else has removed it"
+        assert remove_stale([f"{path}/{GROUP}" for path in dead.bases.values()])
+        assert remove_stale(["/nowhere/at/all"]), "somebody else has removed it"
     finally:
         assert _eventually(dead.remove)
-    assert host_name not in cgroups.stale(bases)
+    assert host_name not in stale(bases)

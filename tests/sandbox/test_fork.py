@@ -13,9 +13,10 @@ import pytest
 from lamplighter._sandbox import ffi
 from tests.sandbox.conftest import SLOT, Nests, ended
 
-from lamplighter.sandbox import cgroups, root
-from lamplighter.sandbox.cgroups import Hierarchy, LeafV2, Limits
+from lamplighter.sandbox import root
+from lamplighter.sandbox.cgroups import LeafV2, Limits
 from lamplighter.sandbox.fork import populate
+from lamplighter.sandbox.hierarchy import Hierarchy, own_cgroups
 from lamplighter.sandbox.nest import FIRST_ID, ID_COUNT
 
 FORK = '''
@@ -232,7 +233,7 @@ except SandboxFault as fault:
 def test_a_worker_is_in_the_leaf_it_was_given(
     nests: Nests, host_name: str, eventually: Callable[[Callable[[], object], str], None]
 ) -> None:
-    bases = cgroups.own_cgroups()
+    bases = own_cgroups()
     if not bases:
         pytest.skip("no writable cgroup")
     hierarchy = Hierarchy(bases, host_name)

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from tests.sandbox.conftest import SLOT, Nests, ended
 
-from lamplighter.sandbox import cgroups, root
-from lamplighter.sandbox.cgroups import Hierarchy, Leaf, LeafV2, Limits
+from lamplighter.sandbox import root
+from lamplighter.sandbox.cgroups import Leaf, LeafV2, Limits
+from lamplighter.sandbox.hierarchy import Hierarchy, own_cgroups
 from lamplighter.sandbox.native import SandboxFault
 from lamplighter.sandbox.nest import FILES_LIMIT, FIRST_ID, ID_COUNT, Nest
 
@@ -152,7 +153,7 @@ def test_all_inside_ends_when_the_host_does(nests: Nests) -> None:
 def test_a_program_is_placed_in_its_leaf(
     nests: Nests, host_name: str, eventually: Callable[[Callable[[], object], str], None]
 ) -> None:
-    bases = cgroups.own_cgroups()
+    bases = own_cgroups()
     if not bases:
         pytest.skip("no writable cgroup")
     hierarchy = Hierarchy(bases, host_name)

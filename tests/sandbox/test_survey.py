@@ -13,8 +13,9 @@ from click.testing import CliRunner
 from lamplighter.cli import main
 from lamplighter.function.limits import ENFORCED
 from lamplighter.host.ground import Ground
-from lamplighter.sandbox import cgroups, survey
-from lamplighter.sandbox.cgroups import Hierarchy, Leaf
+from lamplighter.sandbox import survey
+from lamplighter.sandbox.cgroups import Leaf, Limits
+from lamplighter.sandbox.hierarchy import Hierarchy, own_cgroups
 from lamplighter.sandbox.survey import Enforcement, Survey
 
 MECHANISMS = {
@@ -52,7 +53,7 @@ def test_what_is_not_held_says_why(ground: Ground) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="this process is not root")
 def test_root_with_cgroups_holds_what_it_can_by_them_and_by_namespaces(ground: Ground) -> None:
-    if not cgroups.own_cgroups():
+    if not own_cgroups():
         pytest.skip("this process may make no cgroup")
     held = ground.survey.held
     assert ground.nests == "root"
@@ -77,7 +78,7 @@ def test_a_cgroup_that_takes_no_limit_is_found_out(ground: Ground, monkeypatch: 
         pytest.skip("this process may make no cgroup")
 
     class Refusing(Leaf):
-        def configure(self, limits: cgroups.Limits) -> None:
+        def configure(self, limits: Limits) -> None:
             raise OSError(22, "Invalid argument")
 
     monkeypatch.setattr(Hierarchy, "leaf", lambda *_: Refusing())

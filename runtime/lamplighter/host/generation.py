@@ -30,8 +30,9 @@ from lamplighter.host.report import InvocationLog
 from lamplighter.host.spawning import make_nest, spawn
 from lamplighter.host.working_set import WorkingSet
 from lamplighter.sandbox import files
-from lamplighter.sandbox.cgroups import MIB, Leaf, LeafPool, Limits
+from lamplighter.sandbox.cgroups import MIB, Leaf, Limits
 from lamplighter.sandbox.disk import Disk
+from lamplighter.sandbox.leaf_pool import LeafPool
 from lamplighter.sandbox.native import Process, SandboxFault
 from lamplighter.sandbox.nest import Nest
 from lamplighter.sandbox.processes import child_of_ours, kill_below, resident, runs_as

@@ -10,7 +10,7 @@ import os
 from lamplighter.function.limits import DEFAULT_TMP_STORE
 from lamplighter.host.workspace import Workspace, default_base, remove_leftovers
 from lamplighter.sandbox import survey
-from lamplighter.sandbox.cgroups import Hierarchy, own_cgroups
+from lamplighter.sandbox.hierarchy import Hierarchy, own_cgroups
 from lamplighter.sandbox.native import adopt_orphans
 from lamplighter.sandbox.nest import Nest, keeper_program
 from lamplighter.sandbox.survey import Survey

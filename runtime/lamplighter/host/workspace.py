@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lamplighter.host import disks
-from lamplighter.sandbox import cgroups, disk
+from lamplighter.sandbox import disk, hierarchy
 
 _SLOTS = 4_096
 """Uid ranges to choose from: 4,096 of 65,536 ids each end below 2**31."""
@@ -98,7 +98,7 @@ def remove_leftovers(base: Path, bases: dict[str, str]) -> list[str]:
 
 def _remove_leftovers(base: Path, bases: dict[str, str]) -> list[str]:
     lines: list[str] = []
-    trees = cgroups.stale(bases)
+    trees = hierarchy.stale(bases)
     alive: set[str] = set()
     devices: set[int] = set()
     if base.is_dir():
@@ -120,7 +120,7 @@ def _remove_leftovers(base: Path, bases: dict[str, str]) -> list[str]:
         if name in alive:
             continue
         # A tree without a directory of ours may be a host's whose /run we cannot see: an occupied one is left alone.
-        if cgroups.remove_stale(paths):
+        if hierarchy.remove_stale(paths):
             lines.append(f"removed the cgroups that host {name} left")
     disk.remove_devices(devices)  # last: their users are gone with the cgroups
     return lines

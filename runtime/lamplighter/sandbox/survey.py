@@ -14,8 +14,9 @@ import resource
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import NamedTuple
 
-from lamplighter.sandbox import cgroups, confine, disk, root
-from lamplighter.sandbox.cgroups import MIB, Hierarchy, Limits
+from lamplighter.sandbox import confine, disk, root
+from lamplighter.sandbox.cgroups import MIB, Limits
+from lamplighter.sandbox.hierarchy import Hierarchy, absence
 from lamplighter.sandbox.nest import FILES_LIMIT, FIRST_ID, ID_COUNT, Kind
 
 LIMITS = (
@@ -142,8 +143,8 @@ def _leaves(ground: Ground) -> Iterator[Enforcement]:
         if held_by != "none" and not why:
             yield Enforcement(limit, held_by)
             continue
-        absence = cgroups.absence({"processes": "pids"}.get(limit, limit))
-        yield Enforcement(limit, "none" if limit == "cpu" else "watchdog", why or absence.why, remedy or absence.remedy)
+        lack = absence({"processes": "pids"}.get(limit, limit))
+        yield Enforcement(limit, "none" if limit == "cpu" else "watchdog", why or lack.why, remedy or lack.remedy)
 
 
 def _files(ground: Ground) -> Iterator[Enforcement]:
