@@ -26,6 +26,7 @@ import orjson
 from lamplighter.host import faults, report
 from lamplighter.host.faults import RESPONSE_LIMIT, Fault
 from lamplighter.host.invocation import Header, Invocation
+from lamplighter.host.log_pipe import LogPipe
 from lamplighter.host.wakefulness import SHORT_S
 from lamplighter.sandbox.cgroups import Leaf
 from lamplighter.sandbox.disk import Disk
@@ -43,9 +44,8 @@ _SUCCESS: tuple[Header, ...] = (_CONTENT, (b"X-Amz-Executed-Version", b"$LATEST"
 _RAW: tuple[Header, ...] = ((b"Content-Type", b"application/octet-stream"), (b"X-Amz-Executed-Version", b"$LATEST"))
 _FAILURE: tuple[Header, ...] = (*_SUCCESS, (b"X-Amz-Function-Error", b"Unhandled"))
 _GONE = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN)
-_READ_BYTES = 65_536
-_READS_AT_ONCE = 16
-"""Reads of a log pipe in one go: a function that never stops writing must not keep the host to itself."""
+_LOG_LINGER_S = 1.0
+"""Time that output may wait for its invocation to end."""
 _LEARNING_S = 1.0
 """Time for a worker to tell which pages its first invocation wrote to; it takes milliseconds."""
 _EXIT_GRACE_S = 0.5
@@ -111,24 +111,22 @@ class Environment:
         self.watched_peak = 0
         """Most memory that a watchdog has seen it use, bytes."""
         self._overstepped = False
+        """Whether a watchdog ended it for its memory."""
         self._dead = False
         """Whether its worker has been reaped: its pid may be another's."""
-        """Whether a watchdog ended it for its memory."""
         self._timeout = float(pool.config.timeout_s)
         self._sock = sock
-        self._log_fd = log_fd
         self._process: Process | None = None
         self._keeper: Process | None = None
         self._began = time.monotonic()
         self._invocation: Invocation | None = None
         self._sequence = 0
         self._large: Reply | None = None
-        self._flusher: asyncio.TimerHandle | None = None
         self._grace: asyncio.TimerHandle | None = None
         self._before: tuple[float, float, int] | None = None
         self._loop = pool.host.loop
         self._loop.add_reader(sock.fileno(), self._on_channel)
-        self._loop.add_reader(log_fd, self._on_log)
+        self._log_pipe = LogPipe(self._loop, log_fd, log, _LOG_LINGER_S)
         self._looks = 0
         if leaf.oom_fd >= 0:
             self._loop.add_reader(leaf.oom_fd, self._on_out_of_memory)
@@ -374,7 +372,7 @@ class Environment:
         self._invocation = None
         self.deadline = 0.0
         elapsed = time.monotonic() - invocation.started
-        self._drain_log()
+        self._log_pipe.drain()
         memory_mb = self.pool.config.memory_mb
         try:
             peak = max(self.generation.resident + self.leaf.peak(), self.watched_peak)
@@ -443,37 +441,6 @@ class Environment:
         facts["Stages"] = ",".join(f"{name}={value:.0f}us" for name, value in self.stages.items())
         return facts
 
-    # --- log --------------------------------------------------------------------------------------------------------
-
-    def _on_log(self) -> None:
-        try:
-            data = os.read(self._log_fd, _READ_BYTES)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if not data:
-            self._loop.remove_reader(self._log_fd)
-            return
-        self.log.write(data)
-        if self._flusher is None and self.log.pending:
-            self._flusher = self._loop.call_later(1.0, self._flush_log)
-
-    def _flush_log(self) -> None:
-        self._flusher = None
-        self.log.flush()
-
-    def _drain_log(self) -> None:
-        """What the worker wrote before it answered is in the pipe by now."""
-        try:
-            for _ in range(_READS_AT_ONCE):
-                data = os.read(self._log_fd, _READ_BYTES)
-                if not data:
-                    return
-                self.log.write(data)
-        except OSError:
-            return
-
     # --- death ------------------------------------------------------------------------------------------------------
 
     def end(self) -> None:
@@ -521,7 +488,7 @@ class Environment:
         if self.state is not State.ENDED:
             self.state = State.ENDED
             self.pool.leaving(self)
-        self._drain_log()
+        self._log_pipe.drain()
         self._kill()  # what the worker started, if its keeper still holds it
         self._release()
         try:
@@ -561,16 +528,14 @@ class Environment:
         return faults.exited(request_id, exit_, out_of_memory=out_of_memory)
 
     def _release(self) -> None:
-        for timer in (self._flusher, self._grace):
-            if timer is not None:
-                timer.cancel()
-        self._flusher = self._grace = None
+        if self._grace is not None:
+            self._grace.cancel()
+            self._grace = None
         self._loop.remove_reader(self._sock.fileno())
-        self._loop.remove_reader(self._log_fd)
         if self.leaf.oom_fd >= 0:
             self._loop.remove_reader(self.leaf.oom_fd)
         self._sock.close()
-        os.close(self._log_fd)
+        self._log_pipe.close()
         self.log.close()
         if self._process is not None:
             self.pool.host.children.discard(self._process.pid)
