@@ -7,45 +7,37 @@ its nest until its last environment is gone.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import enum
-import errno
 import os
 import secrets
 import shutil
 import socket
 import time
-from collections import deque
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from lamplighter.function.environment import log_stream_name
 from lamplighter.host import faults
-from lamplighter.host.environment import Environment, timings
+from lamplighter.host.environment import Environment
 from lamplighter.host.faults import Fault
 from lamplighter.host.networks import Networks
 from lamplighter.host.report import InvocationLog
 from lamplighter.host.spawning import make_nest, spawn
+from lamplighter.host.template import Request, Template
 from lamplighter.host.working_set import WorkingSet
 from lamplighter.sandbox import files
 from lamplighter.sandbox.cgroups import MIB, Leaf, Limits
 from lamplighter.sandbox.disk import Disk
 from lamplighter.sandbox.leaf_pool import LeafPool
-from lamplighter.sandbox.native import Process, SandboxFault
+from lamplighter.sandbox.native import Exit, Process, SandboxFault
 from lamplighter.sandbox.nest import Nest
-from lamplighter.sandbox.processes import child_of_ours, kill_below, resident, runs_as
-from lamplighter.template.server import LEARNED, MESSAGE_LIMIT, REQUEST
-from lamplighter.worker.channel import receive_descriptors
+from lamplighter.sandbox.processes import resident
 
 if TYPE_CHECKING:
     from lamplighter.host.pool import Pool
 
 REQUESTS = 32
 """Fork requests under way at most: the control socket holds a few hundred, and the template serves them one by one."""
-REFUSALS = 3
-"""Forks that may fail one after the other before the template is taken to be broken."""
 FORK_MEMORY = 2 * MIB
 """What a living worker may cost its template: the pages that the template has since had to copy for itself (1.1 MiB
 seen), and the kernel's bookkeeping."""
@@ -53,11 +45,6 @@ READY_LEAVES = 2
 """Leaves kept ready for the next launches."""
 LEAST_MEMORY = 8 * MIB
 """A worker's own limit never goes below this, however much of the function's memory its template takes."""
-_FIRST_PID, _PIDS = 100, 30_000
-"""Workers get pids of their own: libraries (OpenSSL's generator is one) tell a fork by a changed pid."""
-
-
-_READS_AT_ONCE = 16
 
 
 class Stage(enum.Enum):
@@ -91,31 +78,25 @@ class Generation:
         self._nest: Nest | None = None
         self._leaf = Leaf()
         self._leaves: LeafPool | None = None
-        self._process: Process | None = None
-        self._control: socket.socket | None = None
-        self._log_fd = -1
+        self._template: Template | None = None
         self._log = InvocationLog(pool.host.output, pool.config.name, "init", pool.host.config.log_format)
-        self._launches: deque[tuple[Environment, socket.socket, int]] = deque()
         self._awaiting_disks = 0
         self._networks: Networks | None = None
-        self._next_pid = _FIRST_PID + secrets.randbelow(_PIDS)
         self.working_set = WorkingSet()
         self._timer: asyncio.TimerHandle | None = None
         self._tending: asyncio.TimerHandle | None = None
         self._ending = False
         self._spawning = 0
-        self._deaf = False
-        self._refusals = 0
         self._overstepped = False
 
     @property
     def launching(self) -> bool:
         """Whether processes may exist that the host has not been told of yet."""
-        return bool(self._launches or self._spawning)
+        return self._spawning > 0 or (self._template is not None and self._template.requests > 0)
 
     @property
     def template_pid(self) -> int:
-        return self._process.pid if self._process is not None else 0
+        return self._template.pid if self._template is not None else 0
 
     @property
     def user(self) -> int:
@@ -129,14 +110,16 @@ class Generation:
     def overstepped(self) -> None:
         """A watchdog has found the template beyond its memory."""
         self._overstepped = True
-        if self._process is not None:
-            kill_below([self._process.pid])
-            self._process.kill()
+        if self._template is not None:
+            self._template.kill_all()
 
     @property
     def takes_requests(self) -> bool:
         """Whether another launch may be asked for now; ``pool.launch_more`` is called when that becomes true."""
-        return not self.forks or (not self._deaf and len(self._launches) + self._awaiting_disks < REQUESTS)
+        if not self.forks:
+            return True
+        template = self._template
+        return template is not None and not template.deaf and template.requests + self._awaiting_disks < REQUESTS
 
     @property
     def forks(self) -> bool:
@@ -190,24 +173,20 @@ class Generation:
     def _on_template_started(self, future: asyncio.Future[tuple[Process, socket.socket, int]]) -> None:
         self._spawning -= 1
         try:
-            self._process, self._control, self._log_fd = future.result()
+            process, control, log_fd = future.result()
         except Exception as fault:
             self._fail(faults.sandbox_failure("", str(fault)), str(fault))
             self._end_if_unused()
             return
-        self.pool.host.children.add(self._process.pid)
-        self._control.setblocking(False)
-        self._loop.add_reader(self._control.fileno(), self._on_control)
-        self._loop.add_reader(self._log_fd, self._on_log)
-        self._loop.add_reader(self._process.pidfd, self._on_exit)
+        self._template = Template(self, process, control, log_fd, self._log, self._owner)
         if self.stage is not Stage.BUILDING:
-            self._process.kill()
+            self._template.kill()
 
     def _on_init_timeout(self, limit_s: float) -> None:
         self._timer = None
         fault = faults.timed_out("", limit_s)
-        if self._process is not None:
-            self._process.kill()
+        if self._template is not None:
+            self._template.kill()
         self._fail(fault, f"init did not end within {limit_s:g} s")
 
     def _fail(self, fault: Fault, reason: str) -> None:
@@ -223,28 +202,32 @@ class Generation:
         self.pool.build_failed(self, fault, reason)
         self.retire()
 
-    def _on_outcome(self, outcome: dict[str, Any]) -> None:
+    def on_outcome(self, outcome: dict[str, Any]) -> bool:
+        """The template says what came of its init; false if that was not awaited.
+
+        Raises what looking into something that is no outcome does.
+        """
         if self.stage is not Stage.BUILDING:
-            return
+            return False
         kind = outcome.get("outcome")
         if kind == "failed":
             self._fail(Fault(str(outcome["type"]), str(outcome["body"]).encode()), f"init failed: {outcome['type']}")
-            return
+            return True
         self._stop_timer()
         self.init_ms = (time.monotonic() - self._began) * 1e3
         config = self.pool.config
         memory = config.memory_mb * MIB
-        assert self._process is not None
+        assert self._template is not None
         if kind == "unsafe":
             self.stage = Stage.UNSAFE
             self.obstacles = [str(one) for one in outcome["obstacles"]] or ["it says that it is not safe to fork"]
             # What stands in the way of a fork would live on: a thread keeps its process alive, a daemon runs unbounded.
             if self._nest is not None and self._nest.keeper is not None:
                 self._nest.keeper.kill()
-            self._process.kill()
+            self._template.kill()
         else:
             self.stage = Stage.FROZEN
-            self.resident = min(memory, resident(self._process.pid))
+            self.resident = min(memory, resident(self._template.pid))
             self._leaf.configure(Limits(memory + config.concurrency * FORK_MEMORY, max(1.0, self.pool.vcpus)))
             memory = max(LEAST_MEMORY, memory - self.resident)
         self._leaves = LeafPool(self.pool.host.hierarchy, self._group, Limits(memory=memory), self._owner)
@@ -253,6 +236,7 @@ class Generation:
             self._networks = Networks(self._loop, self.pool.host.executor, self._nest)
         self._tend_later()
         self.pool.built(self)
+        return True
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
@@ -285,7 +269,6 @@ class Generation:
         return InvocationLog(self.pool.host.output, self.pool.config.name, stream, self.pool.host.config.log_format)
 
     def _launch_by_fork(self, leaf: Leaf, ours: socket.socket, theirs: socket.socket, stream: str) -> None:
-        assert self._control is not None
         try:
             log_read, log_write = os.pipe2(os.O_CLOEXEC)
         except OSError:
@@ -298,30 +281,24 @@ class Generation:
         environment = Environment(self, leaf, ours, log_read, self._log_for(stream))
         self.environments.add(environment)
         self.pool.adopt(environment)
+        request = Request(environment, theirs, log_write)
         disks = self.pool.host.disks
         if disks.obstacle or not self.isolated:
-            self._ask_for_fork(environment, theirs, log_write, stream, None)
+            self._ask_for_fork(request, stream, None)
             return
         self._awaiting_disks += 1
 
         def on_disk(disk: Disk | OSError) -> None:
             self._awaiting_disks -= 1
-            self._ask_for_fork(environment, theirs, log_write, stream, disk)
+            self._ask_for_fork(request, stream, disk)
 
         disks.take(self.pool.config.ephemeral_storage_mb * MIB, on_disk)
 
-    def _ask_for_fork(
-        self,
-        environment: Environment,
-        theirs: socket.socket,
-        log_write: int,
-        stream: str,
-        disk: Disk | OSError | None,
-    ) -> None:
+    def _ask_for_fork(self, request: Request, stream: str, disk: Disk | OSError | None) -> None:
         """All that a launch takes is there, or the fault that one thing of it could not be made."""
-        assert self._control is not None
+        assert self._template is not None
+        environment = request.environment
         network = -1
-        self._next_pid = _FIRST_PID + (self._next_pid - _FIRST_PID + 1) % _PIDS
         try:
             if isinstance(disk, OSError):
                 raise disk
@@ -329,27 +306,23 @@ class Generation:
             if disk is not None:
                 disk.give_to(self._owner)
             with environment.leaf.entrance() as entrance:
-                fds = [theirs.fileno(), log_write]
-                fds += [disk.mount] if disk is not None else []
+                placement = [disk.mount] if disk is not None else []
                 if self._networks is not None:
                     network = self._networks.take()
-                    fds.append(network)
-                fds += [entrance.directory] if self.pool.host.births else []
-                message = REQUEST.pack(self._next_pid, self.working_set.copy_ahead(environment)) + stream.encode()
-                socket.send_fds(self._control, [message], [*fds, *entrance.writable])
+                    placement.append(network)
+                placement += [entrance.directory] if self.pool.host.births else []
+                placement += entrance.writable
+                self._template.ask(request, stream, self.working_set.copy_ahead(environment), placement)
         except OSError as fault:
-            self._deaf = fault.errno in (errno.EPIPE, errno.ECONNRESET)  # it has died; its pidfd will say so
-            reason = "" if self._deaf else f"the template cannot be asked for a worker: {fault}"
+            lost = self._template.lost_to(fault)
+            reason = "" if lost else f"the template cannot be asked for a worker: {fault}"
             self._loop.call_soon(environment.stillborn, reason)
+            request.close()
         else:
-            self._launches.append((environment, theirs, log_write))
             environment.limit_start(self.pool.restore_limit_s)
-            return
         finally:
             if network >= 0:
                 os.close(network)
-        theirs.close()
-        os.close(log_write)
 
     def _launch_by_exec(self, leaf: Leaf, ours: socket.socket, theirs: socket.socket, stream: str) -> None:
         self._spawning += 1
@@ -392,72 +365,13 @@ class Generation:
             raise
         return nest, process, log_fd
 
-    def _on_control(self) -> bool:
-        assert self._control is not None
-        try:
-            message, fds = receive_descriptors(self._control, MESSAGE_LIMIT, 4)
-        except BlockingIOError:
-            return False
-        except OSError:
-            message, fds = b"", []
-        if not message:
-            self._loop.remove_reader(self._control.fileno())
-            return False
-        try:
-            said = orjson.loads(message)
-            if self.stage is Stage.BUILDING:
-                self._on_outcome(said)
-            elif self._launches:
-                handed, fds = fds, []
-                self._on_forked(said, handed)
-            else:
-                raise ValueError("it was not asked anything")
-        except (ValueError, KeyError, TypeError, AttributeError) as fault:
-            # The template runs user code, which may have found the socket: it loses its template, nobody else's.
-            self.give_up_template(f"it broke its protocol: {fault}")
-        finally:
-            for fd in fds:
-                os.close(fd)
-        return True
-
-    def _on_forked(self, said: dict[str, Any], fds: list[int]) -> None:
-        environment, theirs, log_write = self._launches.popleft()
-        theirs.close()
-        os.close(log_write)
-        try:
-            if not isinstance(said, dict) or ("fault" not in said and not fds):
-                raise ValueError("a reply without a worker")
-            if "fault" not in said:
-                pid = child_of_ours(fds[0], self._owner)
-                keeper = Process(0, fds[1]) if len(fds) > 1 and runs_as(fds[1], self._owner) else None
-                stages = timings(said["stages"])
-        except (ValueError, KeyError, TypeError, AttributeError, OSError) as fault:
-            for fd in fds:
-                os.close(fd)
-            environment.stillborn(f"the template broke its protocol: {fault}")
-            raise ValueError(str(fault)) from fault
-        if "fault" in said:
-            for fd in fds:
-                os.close(fd)
-            environment.stillborn(str(said["fault"]))
-            self._refusals += 1
-            if self._refusals >= REFUSALS:
-                self.give_up_template("it cannot fork any more")
-            return
-        self._refusals = 0
-        for fd in fds[2 if keeper else 1 :]:
-            os.close(fd)
-        environment.born(Process(pid, fds[0]), keeper, stages)
-        self.pool.launch_more()
-
     def learn(self, environment: Environment, ranges: bytes) -> bool:
         """An environment tells which pages its first invocation wrote to; false if it was not asked."""
         if not self.working_set.take(environment, ranges):
             return False
         known = self.working_set.ranges
-        if self._control is not None and known:
-            with contextlib.suppress(OSError):  # workers then take their faults one by one
-                self._control.send(REQUEST.pack(0, LEARNED) + known)
+        if self._template is not None and known:
+            self._template.teach(known)
         for parked in self.pool.parked_of(self):
             if self.working_set.copy_ahead(parked):
                 parked.prepare(known)
@@ -490,57 +404,20 @@ class Generation:
         if self._leaves is not None and self._leaves.tend(READY_LEAVES if self.stage is not Stage.RETIRED else 0):
             self._tend_later()
 
-    def _on_log(self) -> None:
-        try:
-            data = os.read(self._log_fd, 65_536)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if data:
-            self._log.write(data)
-            self._log.flush()
-        else:
-            self._loop.remove_reader(self._log_fd)
-
     def _say(self, line: str) -> None:
-        self._drain_log()
+        if self._template is not None:
+            self._template.drain_log()
         self._log.write(line.encode())
         self._log.flush()
 
-    def _drain_log(self) -> None:
-        with contextlib.suppress(OSError):
-            for _ in range(_READS_AT_ONCE):
-                data = os.read(self._log_fd, 65_536) if self._log_fd >= 0 else b""
-                if not data:
-                    return
-                self._log.write(data)
-
     # --- the end ----------------------------------------------------------------------------------------------------
 
-    def _on_exit(self) -> None:
+    def on_template_exit(self, exit_: Exit) -> None:
         """The template has died."""
-        process = self._process
-        assert process is not None
-        while self._control is not None and self._on_control():
-            pass  # its last words: an outcome, or workers that live on without it
-        exit_ = process.reap()
-        if exit_ is None:
-            return
-        self._loop.remove_reader(process.pidfd)
-        self.pool.host.children.discard(process.pid)
-        process.close()
-        self._process = None
-        self._drain_log()
-        self._log.close()
-        self._deaf = True
+        assert self._template is not None
         if self.stage is Stage.FROZEN:
             self.pool.template_died(self, exit_)
-        while self._launches:
-            environment, theirs, log_write = self._launches.popleft()
-            theirs.close()
-            os.close(log_write)
-            environment.stillborn("")
+        self._template.abandon_requests()
         if self.stage is Stage.BUILDING:
             out_of_memory = exit_.signal == 9 and (self._overstepped or self._leaf.oom_kills() > 0)
             fault = faults.exited("", exit_, out_of_memory=out_of_memory)
@@ -554,15 +431,14 @@ class Generation:
         """No more launches. The nest goes when the last environment is gone."""
         self._stop_timer()
         self.stage = Stage.RETIRED
-        if self._process is not None:
-            self._process.kill()
+        if self._template is not None:
+            self._template.kill()
         self._end_if_unused()
 
     def give_up_template(self, reason: str) -> None:
         """Kill the template: what it cannot or will not do, another will."""
-        if self._process is not None:
-            self.pool.host.log.line(f"ending the template: {reason}", self.pool.config.name, "WARN")
-            self._process.kill()
+        if self._template is not None:
+            self._template.give_up(reason)
 
     def _end_nest(self, nest: Nest) -> None:
         """In the executor."""
@@ -572,21 +448,15 @@ class Generation:
             self.pool.host.log.line(str(fault), self.pool.config.name, "ERROR")
 
     def _end_if_unused(self) -> None:
-        if self.environments or self._spawning or self._process is not None or self._ending:
+        if self.environments or self._spawning or self.template_pid or self._ending:
             return
         self._ending = True
         if self._networks is not None:
             self._networks.close()
         if self._tending is not None:
             self._tending.cancel()
-        if self._control is not None:
-            self._loop.remove_reader(self._control.fileno())
-            self._control.close()
-            self._control = None
-        if self._log_fd >= 0:
-            self._loop.remove_reader(self._log_fd)
-            os.close(self._log_fd)
-            self._log_fd = -1
+        if self._template is not None:
+            self._template.close()
         future = self._loop.run_in_executor(self.pool.host.executor, self._dissolve)
         future.add_done_callback(self._on_dissolved)
 
