@@ -20,15 +20,13 @@ from lamplighter.function.environment import log_stream_name
 from lamplighter.host import faults
 from lamplighter.host.environment import Environment
 from lamplighter.host.faults import Fault
-from lamplighter.host.networks import Networks
+from lamplighter.host.holdings import Holdings
 from lamplighter.host.report import InvocationLog
 from lamplighter.host.spawning import make_nest, spawn
 from lamplighter.host.template import Request, Template
 from lamplighter.host.working_set import WorkingSet
-from lamplighter.sandbox import files
 from lamplighter.sandbox.cgroups import MIB, Leaf, Limits
 from lamplighter.sandbox.disk import Disk
-from lamplighter.sandbox.leaf_pool import LeafPool
 from lamplighter.sandbox.native import Exit, Process, SandboxFault
 from lamplighter.sandbox.nest import Nest
 from lamplighter.sandbox.processes import resident
@@ -41,8 +39,6 @@ REQUESTS = 32
 FORK_MEMORY = 2 * MIB
 """What a living worker may cost its template: the pages that the template has since had to copy for itself (1.1 MiB
 seen), and the kernel's bookkeeping."""
-READY_LEAVES = 2
-"""Leaves kept ready for the next launches."""
 LEAST_MEMORY = 8 * MIB
 """A worker's own limit never goes below this, however much of the function's memory its template takes."""
 
@@ -73,18 +69,12 @@ class Generation:
         self.environments: set[Environment] = set()
         self._began = time.monotonic()
         self._loop = pool.host.loop
-        self._group = f"{pool.config.name}-{number}"
-        self._slot = -1
-        self._nest: Nest | None = None
-        self._leaf = Leaf()
-        self._leaves: LeafPool | None = None
+        self._holdings = Holdings(pool.host, pool.config, f"{pool.config.name}-{number}")
         self._template: Template | None = None
         self._log = InvocationLog(pool.host.output, pool.config.name, "init", pool.host.config.log_format)
         self._awaiting_disks = 0
-        self._networks: Networks | None = None
         self.working_set = WorkingSet()
         self._timer: asyncio.TimerHandle | None = None
-        self._tending: asyncio.TimerHandle | None = None
         self._ending = False
         self._spawning = 0
         self._overstepped = False
@@ -101,7 +91,7 @@ class Generation:
     @property
     def user(self) -> int:
         """Who its processes are to the host, where that is not the host itself and there is no nest; 0 otherwise."""
-        return 0 if self.isolated else max(0, self._owner)
+        return self._holdings.user
 
     def tmp_of(self, pid: int) -> str:
         """The directory that an environment has in the place of a /tmp, where nothing can be mounted."""
@@ -149,26 +139,16 @@ class Generation:
     def _start_template(self) -> tuple[Process, socket.socket, int]:
         """In the executor: building a nest blocks for some milliseconds."""
         host, config = self.pool.host, self.pool.config
-        self._slot = host.workspace.claim_slot()
-        host.hierarchy.group(self._group)
-        leaf = host.hierarchy.leaf(self._group, "template", self._owner)
-        self._leaf = leaf
-        leaf.configure(Limits(memory=config.memory_mb * MIB))
-        self._nest = make_nest(host, config, self._slot)
+        nest = self._holdings.take()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            process, log_fd = spawn(host, config, self._nest, "template", theirs.fileno(), leaf, "init")
+            process, log_fd = spawn(host, config, nest, "template", theirs.fileno(), self._holdings.leaf, "init")
         except BaseException:
             ours.close()
             raise
         finally:
             theirs.close()
         return process, ours, log_fd
-
-    @property
-    def _owner(self) -> int:
-        """The host uid of this generation's processes; -1 where it is not checked."""
-        return self.pool.host.survey.user_of(self._slot)
 
     def _on_template_started(self, future: asyncio.Future[tuple[Process, socket.socket, int]]) -> None:
         self._spawning -= 1
@@ -178,7 +158,7 @@ class Generation:
             self._fail(faults.sandbox_failure("", str(fault)), str(fault))
             self._end_if_unused()
             return
-        self._template = Template(self, process, control, log_fd, self._log, self._owner)
+        self._template = Template(self, process, control, log_fd, self._log, self._holdings.owner)
         if self.stage is not Stage.BUILDING:
             self._template.kill()
 
@@ -205,7 +185,7 @@ class Generation:
     def on_outcome(self, outcome: dict[str, Any]) -> bool:
         """The template says what came of its init; false if that was not awaited.
 
-        Raises what looking into something that is no outcome does.
+        Raises ``KeyError``, ``TypeError`` or ``AttributeError`` for what is no outcome.
         """
         if self.stage is not Stage.BUILDING:
             return False
@@ -222,19 +202,17 @@ class Generation:
             self.stage = Stage.UNSAFE
             self.obstacles = [str(one) for one in outcome["obstacles"]] or ["it says that it is not safe to fork"]
             # What stands in the way of a fork would live on: a thread keeps its process alive, a daemon runs unbounded.
-            if self._nest is not None and self._nest.keeper is not None:
-                self._nest.keeper.kill()
+            nest = self._holdings.nest
+            if nest is not None and nest.keeper is not None:
+                nest.keeper.kill()
             self._template.kill()
         else:
             self.stage = Stage.FROZEN
             self.resident = min(memory, resident(self._template.pid))
-            self._leaf.configure(Limits(memory + config.concurrency * FORK_MEMORY, max(1.0, self.pool.vcpus)))
+            limits = Limits(memory + config.concurrency * FORK_MEMORY, max(1.0, self.pool.vcpus))
+            self._holdings.leaf.configure(limits)
             memory = max(LEAST_MEMORY, memory - self.resident)
-        self._leaves = LeafPool(self.pool.host.hierarchy, self._group, Limits(memory=memory), self._owner)
-        self._leaves.tend(READY_LEAVES)
-        if self._nest is not None and self._nest.own_network and self.forks:
-            self._networks = Networks(self._loop, self.pool.host.executor, self._nest)
-        self._tend_later()
+        self._holdings.prepare(memory, forks=self.forks)
         self.pool.built(self)
         return True
 
@@ -243,16 +221,21 @@ class Generation:
             self._timer.cancel()
             self._timer = None
 
+    def _say(self, line: str) -> None:
+        if self._template is not None:
+            self._template.drain_log()
+        self._log.write(line.encode())
+        self._log.flush()
+
     # --- launching --------------------------------------------------------------------------------------------------
 
     def launch(self) -> None:
         """Start an environment; the pool hears of it by ``ready`` or ``launch_failed``. Raises ``OSError`` if the host
         lacks what it takes (descriptors, cgroups): then there is none.
         """
-        assert self._leaves is not None
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            leaf = self._leaves.take()
+            leaf = self._holdings.take_leaf()
         except OSError:
             ours.close()
             theirs.close()
@@ -263,7 +246,7 @@ class Generation:
             self._launch_by_exec(leaf, ours, theirs, stream)
         else:
             self._launch_by_fork(leaf, ours, theirs, stream)
-        self._tend_later()
+        self._holdings.tend_later()
 
     def _log_for(self, stream: str) -> InvocationLog:
         return InvocationLog(self.pool.host.output, self.pool.config.name, stream, self.pool.host.config.log_format)
@@ -272,8 +255,7 @@ class Generation:
         try:
             log_read, log_write = os.pipe2(os.O_CLOEXEC)
         except OSError:
-            assert self._leaves is not None
-            self._leaves.give_back(leaf)
+            self._holdings.give_back_leaf(leaf)
             ours.close()
             theirs.close()
             raise
@@ -304,12 +286,11 @@ class Generation:
                 raise disk
             environment.disk = disk
             if disk is not None:
-                disk.give_to(self._owner)
+                disk.give_to(self._holdings.owner)
             with environment.leaf.entrance() as entrance:
                 placement = [disk.mount] if disk is not None else []
-                if self._networks is not None:
-                    network = self._networks.take()
-                    placement.append(network)
+                network = self._holdings.take_network()
+                placement += [network] if network >= 0 else []
                 placement += [entrance.directory] if self.pool.host.births else []
                 placement += entrance.writable
                 self._template.ask(request, stream, self.working_set.copy_ahead(environment), placement)
@@ -335,8 +316,7 @@ class Generation:
                 nest, process, log_fd = done.result()
             except Exception as fault:
                 ours.close()
-                if self._leaves is not None:
-                    self._leaves.give_back(leaf)
+                self._holdings.give_back_leaf(leaf)
                 self.pool.exec_done(faults.sandbox_failure("", str(fault)))
                 if self.stage is Stage.RETIRED:
                     self._end_if_unused()
@@ -357,7 +337,7 @@ class Generation:
     def _start_environment(self, leaf: Leaf, theirs: socket.socket, stream: str) -> tuple[Nest, Process, int]:
         """In the executor: a nest of its own for an environment that cannot be forked."""
         host, config = self.pool.host, self.pool.config
-        nest = make_nest(host, config, self._slot)
+        nest = make_nest(host, config, self._holdings.slot)
         try:
             process, log_fd = spawn(host, config, nest, "environment", theirs.fileno(), leaf, stream)
         except BaseException:
@@ -380,35 +360,17 @@ class Generation:
     def take_back(self, environment: Environment) -> None:
         """An environment has released its own; its cgroups (and its nest, if it had one) are ours to end."""
         if environment.nest is not None:
-            self._loop.run_in_executor(self.pool.host.executor, self._end_nest, environment.nest)
-        if self._leaves is not None:
-            self._leaves.give_back(environment.leaf)
+            self._loop.run_in_executor(self.pool.host.executor, self._holdings.end_nest, environment.nest)
+        self._holdings.give_back_leaf(environment.leaf)
         if environment.disk is not None:
             self.pool.host.disks.give_back(environment.disk)
         if environment.tmp:
             self._loop.run_in_executor(self.pool.host.executor, shutil.rmtree, environment.tmp, True)
         self.environments.discard(environment)
         self.working_set.forget(environment)
-        self._tend_later()
+        self._holdings.tend_later()
         if self.stage is Stage.RETIRED:
             self._end_if_unused()
-
-    # --- tending ----------------------------------------------------------------------------------------------------
-
-    def _tend_later(self) -> None:
-        if self._tending is None and not self._ending:
-            self._tending = self._loop.call_later(0.02, self._tend)
-
-    def _tend(self) -> None:
-        self._tending = None
-        if self._leaves is not None and self._leaves.tend(READY_LEAVES if self.stage is not Stage.RETIRED else 0):
-            self._tend_later()
-
-    def _say(self, line: str) -> None:
-        if self._template is not None:
-            self._template.drain_log()
-        self._log.write(line.encode())
-        self._log.flush()
 
     # --- the end ----------------------------------------------------------------------------------------------------
 
@@ -419,7 +381,7 @@ class Generation:
             self.pool.template_died(self, exit_)
         self._template.abandon_requests()
         if self.stage is Stage.BUILDING:
-            out_of_memory = exit_.signal == 9 and (self._overstepped or self._leaf.oom_kills() > 0)
+            out_of_memory = exit_.signal == 9 and (self._overstepped or self._holdings.leaf.oom_kills() > 0)
             fault = faults.exited("", exit_, out_of_memory=out_of_memory)
             self._fail(fault, f"the template ended during init: {exit_}")
         elif self.stage is Stage.FROZEN:
@@ -431,6 +393,7 @@ class Generation:
         """No more launches. The nest goes when the last environment is gone."""
         self._stop_timer()
         self.stage = Stage.RETIRED
+        self._holdings.expect_no_launch()
         if self._template is not None:
             self._template.kill()
         self._end_if_unused()
@@ -440,42 +403,18 @@ class Generation:
         if self._template is not None:
             self._template.give_up(reason)
 
-    def _end_nest(self, nest: Nest) -> None:
-        """In the executor."""
-        try:
-            nest.end(self.pool.host.children)
-        except OSError as fault:
-            self.pool.host.log.line(str(fault), self.pool.config.name, "ERROR")
-
     def _end_if_unused(self) -> None:
         if self.environments or self._spawning or self.template_pid or self._ending:
             return
         self._ending = True
-        if self._networks is not None:
-            self._networks.close()
-        if self._tending is not None:
-            self._tending.cancel()
+        self._holdings.close()
         if self._template is not None:
             self._template.close()
-        future = self._loop.run_in_executor(self.pool.host.executor, self._dissolve)
+        future = self._loop.run_in_executor(self.pool.host.executor, self._holdings.give_back)
         future.add_done_callback(self._on_dissolved)
 
-    def _dissolve(self) -> bool:
-        """In the executor: end the nest, remove the cgroups."""
-        if self._nest is not None:
-            self._end_nest(self._nest)
-        gone = self._leaves.close() if self._leaves is not None else True
-        until = time.monotonic() + 2.0
-        while not (removed := self._leaf.remove()) and time.monotonic() < until:
-            time.sleep(0.002)
-        self.pool.host.hierarchy.remove_group(self._group)
-        if self.user:
-            files.remove_owned_in_tmp(self.user)
-        return gone and removed
-
     def _on_dissolved(self, future: asyncio.Future[bool]) -> None:
-        if self._slot >= 0:
-            self.pool.host.workspace.release_slot(self._slot)
+        self._holdings.release_slot()
         try:
             clean = future.result()
         except (OSError, SandboxFault) as fault:
