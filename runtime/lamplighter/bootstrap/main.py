@@ -62,6 +62,8 @@ class Settings:
 
 def main(argv: Sequence[str]) -> int:
     """Serve until there is an end to it; the exit status."""
+    if sys.path[:1] == [""]:
+        sys.path[0] = os.getcwd()  # started by -c, which is 4 ms faster than -m, whose path this is
     try:
         settings = Settings(argv, os.environ)
         client = RuntimeClient(settings.address)
