@@ -142,3 +142,16 @@ def end(leader: subprocess.Popen[bytes], patience: float = 10.0) -> int:
     if stubborn:
         raise OSError(f"processes {sorted(process.pid for process in stubborn)} survived SIGKILL for {patience:g} s")
     return leader.returncode
+
+
+def wait_asleep(pid: int, seconds: float = 60.0) -> None:
+    """Wait until a process sleeps in the kernel. Raises :class:`TimeoutError` if it does not within ``seconds``.
+
+    For those who then send it a signal: CPython runs a handler between two instructions, so a signal that comes after
+    the last of them, and before a system call that blocks has begun, is only seen when that call returns.
+    """
+    until = time.monotonic() + seconds
+    while Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0] != "S":
+        if time.monotonic() > until:
+            raise TimeoutError(f"process {pid} did not fall asleep within {seconds:g} s")
+        time.sleep(0.001)

@@ -171,6 +171,8 @@ def test_a_functions_own_sigterm_handler_runs_in_each_worker_and_not_in_the_supe
     with PoolAPI(2) as api, pooled(api, **managed(2, ON_SIGTERM="1")) as pool:
         api.wait_idle()
         workers = pool.workers()
+        for worker in workers:
+            processes.wait_asleep(worker)
         os.kill(pool.pid, signal.SIGTERM)
         assert pool.wait() == -signal.SIGTERM
         said = sorted(line for line in pool.said().splitlines() if line.startswith("sigterm"))

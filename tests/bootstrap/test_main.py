@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from bench import processes
 from bootstrap.running import OURS, running
 from bootstrap.scripted import PONG, Reply, Request, ScriptedAPI, event, events, refusal
 
@@ -206,6 +207,7 @@ def test_a_signal_handler_of_the_functions_runs_while_it_waits_and_without_one_i
     ):
         while not (api.wait().is_next and len(api.requests) > 3):
             pass  # the second request for an event is there: it waits
+        processes.wait_asleep(process.pid)
         os.kill(process.pid, signal.SIGTERM)
         assert process.status() == status
         assert ("going" in process.output()) == bool(register)
