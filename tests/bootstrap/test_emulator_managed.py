@@ -96,6 +96,8 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[peers.Server]
     for directory in (layer, task):
         directory.chmod(0o755)
     (layer / "bootstrap").chmod(0o755)
+    # The checkout, and so the emulator, may lie below the /var that it will not see.
+    binary = Path(shutil.copy(binary, folder))
     port = peers.free_port()
     command = [str(binary), "--log-level", "warn", "--runtime-interface-emulator-address", f"127.0.0.1:{port}"]
     command += ["--runtime-api-address", f"127.0.0.1:{peers.free_port()}"]
