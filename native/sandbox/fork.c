@@ -73,7 +73,7 @@ static int start_keeper(void *argument)
 
     if (place(start->spec, start->fault) == 0) {
         signal(SIGCHLD, SIG_IGN);
-        if (dup2(start->spec->lifeline_fd, 0) >= 0 && syscall(SYS_close_range, 1, ~0U, CLOSE_RANGE_CLOEXEC) == 0)
+        if (syscall(SYS_close_range, 0, ~0U, CLOSE_RANGE_CLOEXEC) == 0)
             syscall(SYS_execveat, start->spec->keeper_fd, "", argv, envp, AT_EMPTY_PATH);
         ll_fail(start->fault, "execute the worker's keeper");
     }

@@ -42,7 +42,7 @@ struct ll_nest_spec {
     unsigned user;   /* inside uid and gid of the function's user */
     int own_user;    /* map nothing but the caller's own user and group, as `user`: that needs no root */
     int keeper_fd;   /* the keeper program */
-    int lifeline_fd; /* read end of the lifeline */
+    int lifeline_fd; /* the nest's end of the lifeline */
     int own_network; /* a network namespace with nothing but a loopback interface */
 };
 
@@ -130,7 +130,6 @@ struct ll_fork_spec {
     int isolated;     /* give the worker its own pid, mount and ipc namespaces, /proc and /tmp */
     int pid;          /* wanted pid inside its pid namespace (>1); 0: the kernel's choice */
     int keeper_fd;
-    int lifeline_fd;
     int network;   /* a network namespace for the worker, or -1: the template's */
     int tmp_mount; /* a detached mount for /tmp; -1: a tmpfs of the following size */
     unsigned long long tmp_bytes;

@@ -65,7 +65,7 @@ def doctor(kind: str, **variables: str) -> dict[str, dict[str, Any]]:
     return {row["limit"]: row for row in json.loads(done.stdout)["limits"]}
 
 
-def _running(marker: str) -> list[int]:
+def running(marker: str) -> list[int]:
     """Processes that have ``marker`` on their command line."""
     found = []
     for entry in os.listdir("/proc"):
@@ -77,4 +77,4 @@ def _running(marker: str) -> list[int]:
 
 def gone(marker: str) -> None:
     """Wait until no process bears ``marker``."""
-    wait_for(lambda: not _running(marker), lambda: f"{_running(marker)} are gone", 15)
+    wait_for(lambda: not running(marker), lambda: f"{running(marker)} are gone", 15)

@@ -9,6 +9,7 @@ import contextlib
 import os
 import re
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -64,7 +65,7 @@ def nest(tmp_path: Path) -> Iterator[Nest]:
     staging.mkdir()
     code.mkdir()
     program = keeper_program()
-    lifeline, end = os.pipe2(os.O_CLOEXEC)
+    lifeline, end = (one.detach() for one in socket.socketpair())
     made = Nest.create(
         staging=str(staging), slot=SLOT, code=str(code), layers=(), tmp_bytes=MIB, program=program, lifeline=lifeline
     )
@@ -105,9 +106,9 @@ def test_a_template_is_born_in_its_leaf(hierarchy: Hierarchy, nest: Nest) -> Non
 FORKS = """
 import os, select, sys
 from lamplighter.sandbox.fork import fork
-for directory in (5, 6):
+for directory in (4, 5):
     sys.stdout.flush()
-    forked = fork(isolated=True, pid=0, program=3, lifeline=4, tmp_bytes=1 << 20, tmp_inodes=64, placement=[],
+    forked = fork(isolated=True, pid=0, program=3, tmp_bytes=1 << 20, tmp_inodes=64, placement=[],
                   cgroup2=directory)
     if forked.pid == 0:
         print(forked.problem or open("/proc/self/cgroup").read().strip(), os.getuid(), flush=True)
@@ -115,7 +116,7 @@ for directory in (5, 6):
     select.select([forked.pidfd], [], [])
     os.close(forked.pidfd)
     os.close(forked.keeper_pidfd)
-print("way up", os.path.exists("/proc/self/fd/5/../template") or os.path.exists("/proc/self/fd/5/../../f"), flush=True)
+print("way up", os.path.exists("/proc/self/fd/4/../template") or os.path.exists("/proc/self/fd/4/../../f"), flush=True)
 """
 
 
@@ -128,7 +129,7 @@ def test_an_unprivileged_template_gives_birth_into_the_leaves_it_was_given_and_n
     hierarchy.group("other")
     others = hierarchy.leaf("other", "environment-1")
     with ours.entrance() as given, others.entrance() as not_given:
-        extra = (nest.program, nest.lifeline, given.directory, not_given.directory)
+        extra = (nest.program, given.directory, not_given.directory)
         said = _said(nest, template, root.python_command(FORKS), extra, HOME="/tmp")
     lines = said.splitlines()
     assert len(lines) == 3, said
@@ -157,7 +158,7 @@ def test_an_unprivileged_host_places_its_processes_in_a_subtree_that_was_delegat
             hierarchy.group("f")
             leaf = hierarchy.leaf("f", "leaf")
             leaf.configure(Limits(memory=64 * MIB))
-            nest = Nest.without(-1, -1)
+            nest = Nest.without(-1)
             process = nest.spawn(["/bin/cat", "/proc/self/cgroup"], {}, "/", [read, write, write], leaf, forks=False)
             _reaped(process)
             _eventually(leaf.remove, "the leaf is empty")

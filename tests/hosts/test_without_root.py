@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from tests.host.serving import COMMAND, RUNS, Serving, serving, serving_many
 from tests.host.test_isolation import ATTEMPTS
-from tests.hosts.as_host import CONTAINER, command, doctor, gone, needs_root, owned
+from tests.hosts.as_host import CONTAINER, command, doctor, gone, needs_root, owned, running
 from tests.hosts.container import USER
 
 MIB = 1_048_576
@@ -131,6 +131,50 @@ time.sleep(60)
 """
     assert host.run(code, function="runs").verdict == ("timeout", "Sandbox.Timedout")
     gone("of-the-late")
+
+
+CLINGS = """
+import os, subprocess, sys
+from lamplighter.template import safety
+safety.lasting_obstacles = lambda *given, **settings: []  # or it would not be forked from, and have less to open
+held = []
+for place in ("/proc/self/fd", "/proc/1/fd"):  # of init, and of process 1 of its nest
+    try:
+        names = os.listdir(place)
+    except OSError:
+        continue
+    for name in names:
+        try:
+            held.append(os.open(f"{place}/{name}", os.O_WRONLY | os.O_NONBLOCK))
+        except OSError:
+            pass
+
+
+def handler(event, context):
+    wait = "import time; time.sleep(1000)"
+    subprocess.Popen([sys.executable, "-c", wait, "of-the-clinging"], pass_fds=held, start_new_session=True)
+    return len(held)
+"""
+
+
+def test_code_that_opens_all_it_finds_for_writing_does_not_outlive_a_host_that_is_killed(tmp_path: Path) -> None:
+    """The nest's processes run as the host's own user: what goes by ownership is theirs."""
+    code = tmp_path / "code"
+    code.mkdir()
+    (code / "app.py").write_text(CLINGS)
+    variables = owned(tmp_path)
+    arguments = ["app.handler", "--code", str(code), "--function-name", "probe"]
+    host = Serving(arguments, tmp_path, "probe", variables=variables, command=command("user"))
+    try:
+        host.wait_ready()
+        assert host.invoke({}).value > 0  # the log's pipe is its own
+        assert host.template()
+        assert running("of-the-clinging")
+        host.process.kill()
+        host.process.wait(10)
+        gone("of-the-clinging")
+    finally:
+        host.kill()
 
 
 def test_root_of_a_user_namespace_isolates_as_its_user_does(tmp_path: Path) -> None:

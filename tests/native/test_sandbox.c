@@ -436,7 +436,7 @@ static void everything_in_a_nest_ends_with_its_host(void)
     struct shell shell_;
     int ends[2], null = open("/dev/null", O_RDONLY | O_CLOEXEC), status = 0;
 
-    if (null < 0 || pipe2(ends, O_CLOEXEC) < 0)
+    if (null < 0 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0)
         abort();
     spec.lifeline_fd = ends[0];
     if (ll_nest_create(&spec, &keeper, &fault) < 0
@@ -649,7 +649,7 @@ int main(int argc, char **argv)
     staging = argv[2];
     image = argv[3];
     keeper_fd = open(argv[1], O_RDONLY | O_CLOEXEC);
-    if (keeper_fd < 0 || pipe2(lifeline, O_CLOEXEC) < 0) {
+    if (keeper_fd < 0 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, lifeline) < 0) {
         perror(argv[1]);
         return 2;
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -37,7 +38,8 @@ class Nests:
         self.staging.mkdir()
         self.code.mkdir()
         self.program = keeper_program()
-        self.lifeline, self.lifeline_end = os.pipe2(os.O_CLOEXEC)
+        lifeline, end = socket.socketpair()
+        self.lifeline, self.lifeline_end = lifeline.detach(), end.detach()
         self._nests: list[Nest] = []
 
     def create(self, layers: Sequence[str] = (), **changed: Any) -> Nest:

@@ -24,12 +24,12 @@ import json, os, select, sys
 from lamplighter.sandbox.fork import fork
 from lamplighter.sandbox.native import SandboxFault
 
-PROGRAM, LIFELINE = 3, 4
+PROGRAM = 3
 
 
 def forked(work, **changed):
     """Fork a worker, which writes what `work` returns, as one line of JSON; in the template, wait for its end."""
-    settings = dict(isolated=True, pid=0, program=PROGRAM, lifeline=LIFELINE, tmp_bytes=2 << 20, tmp_inodes=64,
+    settings = dict(isolated=True, pid=0, program=PROGRAM, tmp_bytes=2 << 20, tmp_inodes=64,
                     placement=[], cgroup2=-1)
     settings.update(changed)
     sys.stdout.flush()
@@ -57,7 +57,7 @@ class _Template:
         self.nest = nests.create()
 
     def lines(self, code: str, *extra: int) -> list[dict[str, object]]:
-        descriptors = (self.nests.program, self.nests.lifeline, *extra)
+        descriptors = (self.nests.program, *extra)
         said = self.nests.python(self.nest, FORK + code, forks=True, extra=descriptors)
         return [json.loads(line) for line in said.splitlines()]
 
@@ -192,9 +192,9 @@ def test_a_fork_that_fails_leaves_the_template_able_to_fork(template: _Template)
     code = """
 before = sorted(os.listdir("/proc/self/fd"))
 problems = []
-for changed in ({"program": LIFELINE}, {"lifeline": 77}, {"placement": [77]}):
+for changed in ({"program": 1}, {"program": 77}, {"placement": [77]}):
     try:
-        fork(**{**dict(isolated=True, pid=0, program=PROGRAM, lifeline=LIFELINE, tmp_bytes=1 << 20, tmp_inodes=64,
+        fork(**{**dict(isolated=True, pid=0, program=PROGRAM, tmp_bytes=1 << 20, tmp_inodes=64,
                        placement=[], cgroup2=-1), **changed})
     except SandboxFault as fault:
         problems.append(str(fault))
@@ -221,12 +221,12 @@ def test_a_worker_whose_mounts_are_refused_is_told(template: _Template) -> None:
 def test_a_process_without_the_capability_cannot_fork_an_isolated_worker(nests: Nests) -> None:
     code = """
 try:
-    fork(isolated=True, pid=0, program=PROGRAM, lifeline=LIFELINE, tmp_bytes=1 << 20, tmp_inodes=64, placement=[],
+    fork(isolated=True, pid=0, program=PROGRAM, tmp_bytes=1 << 20, tmp_inodes=64, placement=[],
          cgroup2=-1)
 except SandboxFault as fault:
     print(fault)
 """
-    said = nests.python(nests.create(), FORK + code, forks=False, extra=(nests.program, nests.lifeline))
+    said = nests.python(nests.create(), FORK + code, forks=False, extra=(nests.program,))
     assert said.strip() == "[Errno 1] cannot clone into a new pid namespace: Operation not permitted"
 
 
@@ -242,8 +242,8 @@ def test_a_worker_is_in_the_leaf_it_was_given(
     leaf = hierarchy.leaf("g", "leaf", owner)
     leaf.configure(Limits())
     code = """
-directory, placement = (5, [6]) if VERSION == 2 else (-1, list(range(5, 5 + COUNT)))
-settings = dict(isolated=True, pid=0, program=PROGRAM, lifeline=LIFELINE, tmp_bytes=1 << 20, tmp_inodes=64)
+directory, placement = (4, [5]) if VERSION == 2 else (-1, list(range(4, 4 + COUNT)))
+settings = dict(isolated=True, pid=0, program=PROGRAM, tmp_bytes=1 << 20, tmp_inodes=64)
 found = fork(**settings, placement=placement, cgroup2=directory)
 if found.pid == 0:
     os.write(1, f"{found.problem or 'placed'}\\n".encode())
@@ -258,7 +258,7 @@ os._exit(0)
         head = f"VERSION, COUNT = {hierarchy.version}, {len(entrance.writable)}\n"
         nest = nests.create()
         argv = root.python_command(FORK + head + code)
-        extra = (nests.program, nests.lifeline, *given)
+        extra = (nests.program, *given)
         out, process = nests.start(nest, argv, forks=True, extra=extra, HOME="/tmp")
     assert os.read(out, 10000) == b"placed\n"
     assert repr(ended(process)) == "Exit(status=0)"

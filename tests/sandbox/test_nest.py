@@ -199,7 +199,7 @@ def test_a_probe_finds_no_obstacle_or_names_it(nests: Nests, monkeypatch: pytest
 
 
 def test_a_host_that_cannot_isolate_has_a_nest_that_says_so_and_runs_programs() -> None:
-    nest = Nest.without(-1, -1)
+    nest = Nest.without(-1)
     assert not nest.isolated
     out, theirs = os.pipe()
     null = os.open("/dev/null", os.O_RDONLY)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import socket
 
 from lamplighter.function.limits import DEFAULT_TMP_STORE
 from lamplighter.host.workspace import Workspace, default_base, remove_leftovers
@@ -33,8 +34,10 @@ class Ground:
             self.hierarchy = Hierarchy({}, self.workspace.name)
         self.no_cgroups = no_cgroups
         self.keeper_program = keeper_program()
-        self.lifeline, lifeline_end = os.pipe2(os.O_CLOEXEC)
-        self._fds: tuple[int, ...] = (lifeline_end, self.lifeline, self.keeper_program)
+        # A socket, because a pipe can be opened anew through /proc, for writing too.
+        ours, theirs = socket.socketpair()
+        self.lifeline = theirs.fileno()
+        self._lifeline: tuple[socket.socket, ...] = (ours, theirs)
         slot = self.workspace.claim_slot()
         staging = self.workspace.staging()
         self.nests, self.no_nests = Nest.best(
@@ -71,13 +74,13 @@ class Ground:
 
     def let_go(self) -> None:
         """Whatever is left in a nest ends here at the latest: its keeper reads end of file."""
-        for fd in self._fds:
-            os.close(fd)
-        self._fds = ()
+        for end in self._lifeline:
+            end.close()
 
     def close(self) -> bool:
         """Give everything back. False if a cgroup could not be removed."""
         self.let_go()
+        os.close(self.keeper_program)
         removed = self.hierarchy.remove()
         self.workspace.close()
         return removed

@@ -1,7 +1,7 @@
 """The process that joins template and sandbox: :func:`main` in a Python exec'd inside a nest.
 
 Descriptors: 0 /dev/null, 1 and 2 the log, 3 the control socket of a template or the channel of an environment, 4 the
-keeper program, 5 the lifeline, 6 a memfd with the order, a JSON object::
+keeper program, 5 a memfd with the order, a JSON object::
 
     {"mode": "template" | "environment", "handler": str, "path": [str], "isolated": bool,
      "tmp_bytes": int, "tmp_inodes": int, "disk": bool, "network": bool, "birth": bool, "filtered": bool,
@@ -42,7 +42,7 @@ from lamplighter.worker.initialise import initialise, report_init_fault  # noqa:
 from lamplighter.worker.loop import serve  # noqa: E402
 from lamplighter.worker.transport import ChannelTransport  # noqa: E402
 
-CONTROL, PROGRAM, LIFELINE, ORDER = 3, 4, 5, 6
+CONTROL, PROGRAM, ORDER = 3, 4, 5
 BEFORE_SNAPSHOT_EXIT = 64
 """Exit status of a runtime whose before-snapshot hook failed, as AWS's Python runtime has it."""
 
@@ -54,7 +54,7 @@ def main() -> None:
     sys.path[:1] = order["path"]
     sys.argv[:] = ["lamplighter", order["handler"]]
     sock = socket.socket(fileno=CONTROL)
-    for fd in (CONTROL, PROGRAM, LIFELINE):
+    for fd in (CONTROL, PROGRAM):
         os.set_inheritable(fd, False)
     if order["mode"] == "template":
         _run_template(order, sock, began)
@@ -70,7 +70,6 @@ def _take_order() -> dict[str, Any]:
 
 def _run_environment(order: dict[str, Any], sock: socket.socket) -> None:
     os.close(PROGRAM)
-    os.close(LIFELINE)
     _take_tmp(order["tmp"])
     transport = ChannelTransport(sock)
     try:
@@ -109,12 +108,12 @@ def _run_template(order: dict[str, Any], control: socket.socket, began: float) -
         sys.exit(BEFORE_SNAPSHOT_EXIT)
     at = stage("hooks", at)
     # After the hooks: closing connections is what they are for.
-    found = safety.lasting_obstacles(frozenset((0, 1, 2, CONTROL, PROGRAM, LIFELINE)), alone=order["isolated"])
+    found = safety.lasting_obstacles(frozenset((0, 1, 2, CONTROL, PROGRAM)), alone=order["isolated"])
     if found:
         _say(control, {"outcome": "unsafe", "obstacles": found})
         return
     server.rehearse()
-    forks = server.ForkServer(control, handler, _fork(order), (PROGRAM, LIFELINE), Pages(sandbox.populate))
+    forks = server.ForkServer(control, handler, _fork(order), (PROGRAM,), Pages(sandbox.populate))
     server.freeze()
     stage("freeze", at)
     _say(control, {"outcome": "frozen", "resident": server.resident_bytes(), "stages": stages})
@@ -129,7 +128,6 @@ def _fork(order: dict[str, Any]) -> server.Fork:
             isolated=order["isolated"],
             pid=pid,
             program=PROGRAM,
-            lifeline=LIFELINE,
             tmp_bytes=order["tmp_bytes"],
             tmp_inodes=order["tmp_inodes"],
             tmp_mount=disk,

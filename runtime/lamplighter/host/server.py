@@ -51,7 +51,7 @@ class Host:
         for line in self.ground.said:
             self.log.line(line)
         self.workspace, self.hierarchy = self.ground.workspace, self.ground.hierarchy
-        self.keeper_program, self.lifeline = self.ground.keeper_program, self.ground.lifeline
+        self.keeper_program = self.ground.keeper_program
         self.survey = self.ground.survey
         self.isolated = self.survey.nests != "none"
         self.disks = self._prepare_disks(config)

@@ -37,7 +37,7 @@ def make_nest(host: Host, config: FunctionConfig, slot: int) -> Nest:
     Raises ``OSError``.
     """
     if not host.isolated:
-        return Nest.without(host.keeper_program, host.lifeline, max(0, host.survey.user_of(slot)))
+        return Nest.without(host.keeper_program, max(0, host.survey.user_of(slot)))
     tmp_bytes = config.ephemeral_storage_mb * MIB
     return Nest.create(
         staging=host.workspace.staging(),
@@ -47,7 +47,7 @@ def make_nest(host: Host, config: FunctionConfig, slot: int) -> Nest:
         tmp_bytes=tmp_bytes,
         disk=None if host.disks.obstacle else host.disks.make(tmp_bytes),
         program=host.keeper_program,
-        lifeline=host.lifeline,
+        lifeline=host.ground.lifeline,
         kind=host.survey.nests,
         own_network=config.network == "none",
     )
@@ -86,7 +86,7 @@ def spawn(
     try:
         with open(order, "wb", closefd=False) as file:
             file.write(json.dumps(_order(host, config, nest, mode, task_root, layers, version)).encode())
-        fds = [null, log_write, log_write, sock, nest.program, nest.lifeline, order]
+        fds = [null, log_write, log_write, sock, nest.program, order]
         start = "from lamplighter.host.process import main; main()"
         command = root.python_command(start, isolated=nest.isolated)
         watched = host.survey.watched()

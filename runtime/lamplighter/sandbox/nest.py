@@ -63,7 +63,6 @@ class Nest:
         self,
         keeper: Process | None,
         program: int,
-        lifeline: int,
         kind: Kind = "none",
         user: int = root.USER,
         disk: Disk | None = None,
@@ -77,8 +76,6 @@ class Nest:
         self._disk = disk
         self.program = program
         """Descriptor of the keeper program, for the template, which starts one keeper for each worker."""
-        self.lifeline = lifeline
-        """Read end of the lifeline."""
 
     @property
     def isolated(self) -> bool:
@@ -101,9 +98,10 @@ class Nest:
     ) -> Nest:
         """Build a nest. ``slot`` picks the uid range of one that is root's; ``staging`` is an empty directory.
 
-        ``disk`` is mounted on /tmp, and the nest's from here on, whatever comes of it; without one /tmp is a tmpfs of
-        ``tmp_bytes``. With ``own_network`` there is a loopback interface inside and nothing else. Blocks for a few
-        milliseconds. Raises :class:`SandboxFault`.
+        ``lifeline`` is a descriptor that reads end of file once the host has gone: one end of a socket, so that nobody
+        inside gets hold of the other. ``disk`` is mounted on /tmp, and the nest's from here on, whatever comes of it;
+        without one /tmp is a tmpfs of ``tmp_bytes``. With ``own_network`` there is a loopback interface inside and
+        nothing else. Blocks for a few milliseconds. Raises :class:`SandboxFault`.
         """
         try:
             if disk is not None:
@@ -114,7 +112,7 @@ class Nest:
             if disk is not None:
                 disk.close()
             raise
-        return cls(keeper, program, lifeline, kind, disk=disk, own_network=own_network)
+        return cls(keeper, program, kind, disk=disk, own_network=own_network)
 
     @staticmethod
     def _build(
@@ -155,9 +153,9 @@ class Nest:
         return Process(keeper.pid, keeper.pidfd)
 
     @classmethod
-    def without(cls, program: int, lifeline: int, user: int = 0) -> Nest:
+    def without(cls, program: int, user: int = 0) -> Nest:
         """The null nest of a host that cannot isolate; ``user`` is who its processes are, 0 for who the host is."""
-        return cls(None, program, lifeline, user=user)
+        return cls(None, program, user=user)
 
     @classmethod
     def best(cls, *, staging: str, slot: int, program: int, lifeline: int) -> tuple[Kind, str]:
