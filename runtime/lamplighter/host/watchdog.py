@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import time
 from typing import TYPE_CHECKING
 
@@ -82,7 +81,7 @@ class Watchdog:
         below = [pid for pid in processes.descendants(roots) if pid != worker]
         # Processes first: counting them is cheap, and reading the memory of a fork bomb's is not.
         if "processes" in self._limits and (thorough or len(below) >= PROCESSES // 2):
-            tasks = sum(_tasks(pid) for pid in (worker, *below))
+            tasks = sum(processes.threads(pid) for pid in (worker, *below))
             if tasks > PROCESSES:
                 environment.overstepped(f"it has {tasks:,} processes and threads; allowed: {PROCESSES:,}")
                 return
@@ -116,11 +115,3 @@ def memory_of(worker: int, below: list[int], above: int = 0, user: int = 0) -> i
         with seen_as(user):
             others = sum(processes.proportional(pid) for pid in below)
     return own + others
-
-
-def _tasks(pid: int) -> int:
-    """Threads of a process; 0 if it is gone."""
-    try:
-        return len(os.listdir(f"/proc/{pid}/task"))
-    except OSError:
-        return 0
