@@ -75,9 +75,14 @@ def interleave(blocks: Mapping[str, Block], rounds: int) -> dict[str, Side]:
             if not samples:
                 raise ValueError(f"the block {name!r} measured nothing in round {turn}")
             sides[name].rounds.append(samples)
+    beside_each_other(sides)
+    return sides
+
+
+def beside_each_other(sides: Mapping[str, Side]) -> None:
+    """Tell each of these sides that the others have the same rounds."""
     for side in sides.values():
         side.beside = sides
-    return sides
 
 
 @dataclass(frozen=True)

@@ -7,18 +7,16 @@ function's life, and is then measured on events it has never seen.
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import replace
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench import bars, coding, instructions, sources
+from bench import bars, codec_times, instructions, sources
 from bench.coding import LIBRARIES, ORJSON, OURS
 from bench.conftest import Replay
-from bench.measure import CLOCK, Side, interleave, ratio
+from bench.measure import CLOCK, Side, ratio
 
-ROUNDS = 30
 Counts = dict[str, dict[str, float]]
 
 
@@ -78,25 +76,15 @@ def test_decoding_and_reading_every_leaf_costs_no_more_than_with_orjson(counted:
     table += [bars.context(replace(row, number=f"10d+ {name}")) for name, row in rows.items()]
 
 
+@pytest.fixture(scope="module")
+def rounds() -> dict[str, dict[str, Side]]:
+    return codec_times.measured("decode")
+
+
 @pytest.fixture(scope="module", params=[*sources.SOURCES, *sources.UNKNOWN])
-def timed(request: pytest.FixtureRequest) -> tuple[str, dict[str, Side]]:
-    """Seconds a decode, in alternating blocks. All libraries see the same bodies, each of them once."""
-    name: str = request.param
-    block = coding.counted(name) // 5
-    warm, bodies = coding.decode_inputs(name, 3, block), coding.decode_inputs(name, 4, block * ROUNDS)
-    loops = {library: coding.decode_loop(library) for library in LIBRARIES}
-    taken = dict.fromkeys(LIBRARIES, 0)
-    for loop in loops.values():
-        loop(warm)
-
-    def one(library: str) -> list[float]:
-        fresh = bodies[taken[library] : taken[library] + block]
-        taken[library] += block
-        start = time.perf_counter()
-        loops[library](fresh)
-        return [(time.perf_counter() - start) / block]
-
-    return name, interleave({library: lambda library=library: one(library) for library in LIBRARIES}, ROUNDS)
+def timed(request: pytest.FixtureRequest, rounds: dict[str, dict[str, Side]]) -> tuple[str, dict[str, Side]]:
+    """Seconds a decode. All libraries see the same bodies, each of them once."""
+    return request.param, rounds[request.param]
 
 
 def test_wall_time_beside_orjson(timed: tuple[str, dict[str, Side]], table: list[bars.Row]) -> None:
@@ -106,7 +94,7 @@ def test_wall_time_beside_orjson(timed: tuple[str, dict[str, Side]], table: list
     number = f"10c+ {name}, time" if name in sources.UNKNOWN else f"10b+ {name}, time"
     found = f"{ratio(sides[OURS], sides[ORJSON])}x"
     table.append(bars.Row(number, f"decode, {name}: wall time", shown, f"{other} ({ORJSON})", found, facts=facts))
-    assert all(len(side.samples) == ROUNDS for side in sides.values())
+    assert all(len(side.samples) == codec_times.ROUNDS * codec_times.BLOCKS for side in sides.values())
 
 
 @pytest.mark.benchmark(group="decode", timer=CLOCK)

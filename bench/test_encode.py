@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench import bars, coding, instructions, returns
+from bench import bars, codec_times, instructions, returns
 from bench.coding import JSON, LIBRARIES, ORJSON, OURS
 from bench.conftest import Replay
-from bench.measure import CLOCK, Side, interleave, ratio
-
-ROUNDS, BLOCK = 30, 100
+from bench.measure import CLOCK, Side, ratio
 
 
 @pytest.fixture(scope="module")
@@ -44,20 +40,15 @@ def test_encoding_plain_results_costs_little_more_than_orjson(
     assert all(found.keys() >= set(LIBRARIES) for found in counted.values())
 
 
+@pytest.fixture(scope="module")
+def rounds() -> dict[str, dict[str, Side]]:
+    return codec_times.measured("encode")
+
+
 @pytest.fixture(scope="module", params=returns.RETURNS)
-def timed(request: pytest.FixtureRequest) -> tuple[str, dict[str, Side]]:
-    """Seconds an encode, in alternating blocks; every block encodes values that nobody has encoded before."""
-    name: str = request.param
-    maker, seed = returns.RETURNS[name], iter(range(10**6))
-    loops = {library: coding.encode_loop(library) for library in LIBRARIES}
-
-    def block(library: str) -> list[float]:
-        values = returns.values(maker, next(seed), BLOCK)
-        start = time.perf_counter()
-        loops[library](values)
-        return [(time.perf_counter() - start) / BLOCK]
-
-    return name, interleave({library: lambda library=library: block(library) for library in LIBRARIES}, ROUNDS)
+def timed(request: pytest.FixtureRequest, rounds: dict[str, dict[str, Side]]) -> tuple[str, dict[str, Side]]:
+    """Seconds an encode; every block encodes values that nobody has encoded before."""
+    return request.param, rounds[request.param]
 
 
 def test_wall_time_beside_orjson(timed: tuple[str, dict[str, Side]], table: list[bars.Row]) -> None:
@@ -74,7 +65,7 @@ def test_wall_time_beside_orjson(timed: tuple[str, dict[str, Side]], table: list
             facts=facts,
         )
     )
-    assert all(len(side.samples) == ROUNDS for side in sides.values())
+    assert all(len(side.samples) == codec_times.ROUNDS * codec_times.BLOCKS for side in sides.values())
 
 
 @pytest.mark.benchmark(group="encode", timer=CLOCK)

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from bench import bars, measure
+from bench.coding import LIBRARIES
+
+from bench import bars, codec_times, measure, returns
 
 TIMES = st.floats(min_value=1e-6, max_value=10.0)
 
@@ -138,3 +140,19 @@ def test_the_cgroup_version_is_told_by_what_is_mounted(tmp_path: Path, files: li
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     assert bars.cgroup_version(tmp_path) == version
+
+
+def test_each_round_of_the_codecs_is_a_process_in_which_every_kind_and_library_has_its_turns() -> None:
+    found = codec_times.measured("encode", rounds=2)
+    assert list(found) == codec_times.kinds("encode") == list(returns.RETURNS)
+    for sides in found.values():
+        assert list(sides) == list(LIBRARIES)
+        for side in sides.values():
+            assert [len(one) for one in side.rounds] == [codec_times.BLOCKS] * 2
+            assert all(0 < seconds < 0.1 for seconds in side.samples)
+            assert side.beside is sides
+
+
+def test_there_are_two_codecs() -> None:
+    with pytest.raises(ValueError, match="no codec to 'guess': encode or decode"):
+        codec_times.measured("guess")
