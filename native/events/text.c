@@ -215,19 +215,47 @@ static const uint8_t *measure(struct ll_reader *reader, const uint8_t *quote, co
     return ll_fault(reader, "Unterminated string starting at", quote);
 }
 
-/* Write the characters of a sound source, and before them those that wait in the scratch buffer, all of one width. */
+/* Write the characters of a sound source, and before them those that wait in the scratch buffer, all of one width: `size`
+ * of them altogether. While there is room for a block, one is written whole; what follows overwrites it from the first
+ * special byte on. A character takes a byte of the source at least, so that there is as much to read. */
+#ifdef LL_BLOCK
+#define WRITE_PLAIN(width)                                                                                             \
+    while (last - to >= LL_BLOCK) {                                                                                    \
+        const uint64_t specials = ll_specials(at);                                                                     \
+        uint8_t block[LL_BLOCK];                                                                                       \
+                                                                                                                       \
+        memcpy(block, at, sizeof block);                                                                               \
+        for (int i = 0; i < LL_BLOCK; i++)                                                                             \
+            to[i] = block[i];                                                                                          \
+        if (specials) {                                                                                                \
+            to += ll_first(specials);                                                                                  \
+            at += ll_first(specials);                                                                                  \
+            break;                                                                                                     \
+        }                                                                                                              \
+        to += LL_BLOCK;                                                                                                \
+        at += LL_BLOCK;                                                                                                \
+    }
+#else
+#define WRITE_PLAIN(width)
+#endif
 #define WRITER(name, width)                                                                                            \
-    static void name(width *to, const uint8_t *waiting, size_t count, const uint8_t *at, const uint8_t *end)           \
+    static void name(width *to, size_t size, const uint8_t *waiting, size_t count, const uint8_t *at,                  \
+                     const uint8_t *end)                                                                               \
     {                                                                                                                  \
+        width *const last = to + size;                                                                                 \
+                                                                                                                       \
         while (count--)                                                                                                \
             *to++ = *waiting++;                                                                                        \
-        while (at < end) {                                                                                             \
-            if (*at == '\\')                                                                                           \
+        while (to < last) {                                                                                            \
+            if (*at == '\\') {                                                                                         \
                 *to++ = (width)next_escape(&at, end);                                                                  \
-            else if (*at < 0x80)                                                                                       \
-                *to++ = *at++;                                                                                         \
-            else                                                                                                       \
+            } else if (*at >= 0x80) {                                                                                  \
                 *to++ = (width)sound_sequence(&at);                                                                    \
+            } else {                                                                                                   \
+                WRITE_PLAIN(width)                                                                                     \
+                while (to < last && !ll_is_special(*at))                                                               \
+                    *to++ = *at++;                                                                                     \
+            }                                                                                                          \
         }                                                                                                              \
     }
 WRITER(write_1, Py_UCS1)
@@ -249,13 +277,13 @@ static const uint8_t *read_wide(struct ll_reader *reader, const uint8_t *quote, 
         return NULL;
     switch (PyUnicode_KIND(*text)) {
     case PyUnicode_1BYTE_KIND:
-        write_1(PyUnicode_1BYTE_DATA(*text), reader->scratch, count, at, end);
+        write_1(PyUnicode_1BYTE_DATA(*text), extent.count, reader->scratch, count, at, end);
         break;
     case PyUnicode_2BYTE_KIND:
-        write_2(PyUnicode_2BYTE_DATA(*text), reader->scratch, count, at, end);
+        write_2(PyUnicode_2BYTE_DATA(*text), extent.count, reader->scratch, count, at, end);
         break;
     default:
-        write_4(PyUnicode_4BYTE_DATA(*text), reader->scratch, count, at, end);
+        write_4(PyUnicode_4BYTE_DATA(*text), extent.count, reader->scratch, count, at, end);
     }
     if (UNLIKELY(extent.count == 1)) /* of Latin-1's characters the interpreter has one string each */
         Py_SETREF(*text, PyUnicode_FromOrdinal((int)PyUnicode_READ_CHAR(*text, 0)));

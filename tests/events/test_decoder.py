@@ -367,6 +367,16 @@ def test_a_special_character_anywhere_in_a_string(special: bytes) -> None:
             assert decoder.decode(body) == json.loads(body)
 
 
+@pytest.mark.parametrize("widest", ["é", "€", "😀"])
+@pytest.mark.parametrize("escape", ["\\n", "\\u0416", "\\ud83d\\ude00", "я"])
+def test_plain_runs_of_every_length_around_what_is_wide(widest: str, escape: str) -> None:
+    """Runs are written by blocks, but for the last one, which may have no room for a whole block."""
+    for before in (0, 1, 7, 15, 16, 17, 31, 32, 33):
+        for after in range(36):
+            body = f'"{"b" * before}{escape}{"m" * after}{widest}{"a" * after}"'.encode()
+            assert Decoder().decode(body) == json.loads(body), body
+
+
 def test_constants_that_are_no_json_are_taken_as_json_loads_takes_them_or_refused() -> None:
     body = b'{"a": [NaN, Infinity, -Infinity]}'
     assert repr(Decoder().decode(body)) == repr(json.loads(body))
