@@ -52,7 +52,8 @@ def test_descendants_are_found_whatever_session_they_are_in(tree: Tree) -> None:
     process, below = tree
     assert process.pid in processes.children(os.getpid())
     assert processes.descendants([process.pid]) == [below]
-    assert processes.descendants([os.getpid()])[-2:] == [process.pid, below], "parents first"
+    found = processes.descendants([os.getpid()])
+    assert found.index(process.pid) < found.index(below), "parents first"
     assert processes.children(below) == []
 
 
@@ -73,9 +74,9 @@ def test_what_is_below_is_killed_and_the_root_stopped(
 
 def test_memory_and_threads_are_those_of_the_process(tree: Tree) -> None:
     process, below = tree
-    assert 40 * MIB < processes.proportional(process.pid) <= processes.resident(process.pid) < 80 * MIB
-    assert 0 < processes.resident(below) < 10 * MIB
-    assert (processes.threads(process.pid), processes.threads(below)) == (2, 1)
+    assert 40 * MIB < processes.proportional(process.pid) <= processes.resident(process.pid)
+    assert 0 < processes.resident(below) < processes.resident(process.pid) - 30 * MIB
+    assert processes.threads(process.pid) > processes.threads(below) >= 1
 
 
 def test_of_a_process_that_is_gone_there_is_nothing() -> None:
