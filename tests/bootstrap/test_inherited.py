@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import _socket
 import os
 import signal
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from tests.bootstrap.pool_api import PoolAPI
@@ -122,6 +124,32 @@ def test_the_kernel_counts_what_was_sent_and_read(pair: tuple[socket.socket, soc
         while True:
             sent += ours.send(b"z" * 65_536)
     assert inherited._traffic(ours) == (sent, 100), "what waits in the kernel counts as sent"
+
+
+def test_what_comes_while_the_kernel_is_asked_counts_as_unread(pair: tuple[socket.socket, socket.socket]) -> None:
+    """Or an event that comes just then would look like one that was read, and be lost with its connection."""
+    ours, theirs = pair
+
+    class Arrives(_socket.socket):
+        """Something comes after each of the first three answers of ``getsockopt``."""
+
+        times = 3
+
+        def getsockopt(self, *arguments: int) -> Any:
+            facts = super().getsockopt(*arguments)
+            if self.times:
+                self.times -= 1
+                theirs.sendall(bytes(341))
+                while len(self.recv(4096, socket.MSG_PEEK)) < 341 * (3 - self.times):
+                    pass
+            return facts
+
+    theirs.sendall(bytes(50))
+    assert len(ours.recv(4096)) == 50
+    asked = Arrives(fileno=os.dup(ours.fileno()))
+    assert inherited._traffic(asked) == (0, 50)
+    assert asked.times == 0
+    asked.close()
 
 
 def test_of_what_is_no_tcp_connection_nothing_is_known() -> None:

@@ -35,8 +35,12 @@ _TCP_INFO = 216
 def _traffic(sock: _socket.socket) -> tuple[int, int] | None:
     """Bytes sent (or waiting in the kernel to be) and bytes read in the connection's life; ``None`` if unknown."""
     try:
-        facts = sock.getsockopt(_socket.IPPROTO_TCP, _socket.TCP_INFO, _TCP_INFO)
-        unread = struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.FIONREAD, bytes(4)))[0]
+        unread, before = _unread(sock), -1
+        # What comes between the two calls would be counted by one of them alone.
+        while unread != before:
+            before = unread
+            facts = sock.getsockopt(_socket.IPPROTO_TCP, _socket.TCP_INFO, _TCP_INFO)
+            unread = _unread(sock)
     except OSError:
         return None
     if len(facts) < _TCP_INFO:
@@ -45,6 +49,10 @@ def _traffic(sock: _socket.socket) -> tuple[int, int] | None:
     (waiting,) = struct.unpack_from("=I", facts, _NOT_SENT)
     sent, again = struct.unpack_from("=QQ", facts, _SENT)
     return sent - again + waiting, received - unread
+
+
+def _unread(sock: _socket.socket) -> int:
+    return int(struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.FIONREAD, bytes(4)))[0])
 
 
 _ENDLESS = 2**63
