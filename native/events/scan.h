@@ -103,22 +103,6 @@ static inline uint64_t ll_specials(const uint8_t *from)
 #endif
 }
 
-/* The same without those from 0x80 on: what may end or interrupt a string in UTF-8. */
-static inline uint64_t ll_marks(const uint8_t *from)
-{
-#if defined(__SSE2__) && !defined(LL_NO_SIMD)
-    const __m128i block = _mm_loadu_si128((const __m128i *)from);
-
-    return ll_specials(from) & ~(uint64_t)(uint32_t)_mm_movemask_epi8(block);
-#elif LL_BLOCK == 16
-    const uint8x16_t high = vcltzq_s8(vreinterpretq_s8_u8(vld1q_u8(from)));
-
-    return ll_specials(from) & ~vget_lane_u64(vreinterpret_u64_u8(vshrn_n_u16(vreinterpretq_u16_u8(high), 4)), 0);
-#else
-    return ll_specials(from) & ~ll_load64(from); /* where a byte is high, only its highest bit is in question */
-#endif
-}
-
 static inline size_t ll_first(uint64_t specials)
 {
 #if defined(__SSE2__) && !defined(LL_NO_SIMD)
@@ -149,22 +133,6 @@ static inline const uint8_t *ll_scan(const uint8_t *from, const uint8_t *end)
     }
 #endif
     while (from < end && !ll_is_special(*from))
-        from++;
-    return from;
-}
-
-/* The first byte in [from, end) that is special and not from 0x80 on, or end. */
-static inline const uint8_t *ll_scan_marks(const uint8_t *from, const uint8_t *end)
-{
-#ifdef LL_BLOCK
-    for (; end - from >= LL_BLOCK; from += LL_BLOCK) {
-        const uint64_t marks = ll_marks(from);
-
-        if (marks)
-            return from + ll_first(marks);
-    }
-#endif
-    while (from < end && (*from >= 0x80 || !ll_is_special(*from)))
         from++;
     return from;
 }

@@ -1,12 +1,13 @@
 /*
  * Strings.
  *
- * One of plain ASCII is copied as it is, one without escapes is left to CPython's decoder of UTF-8. One with escapes that
- * mean ASCII is written to the scratch buffer first. Of any other the source is gone through twice: once to judge it,
- * count its characters and learn how wide they are, and once to write them where they belong.
+ * One of plain ASCII is copied as it is. Any other is written to the scratch buffer first, in one pass over the source:
+ * as bytes, then 2 or 4 bytes a character from the first one on that wants them, those before it being widened. So the
+ * string is made when its length and its kind are known, and is made once.
  */
 
 #include "reader.h"
+#include "widen.h"
 
 /* PyUnicode_New and a memcpy, without the calls: most of what a decode allocates is this. Bound to this interpreter by
  * the public struct alone; debug and free-threaded builds keep more in an object's head, and take the public way. */
@@ -51,6 +52,10 @@ PyObject *ll_ascii(const uint8_t *from, size_t size)
 
 /* ---- characters ---- */
 
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#define LITTLE_ENDIAN_WORDS
+#endif
+
 #define NO_CHARACTER ((Py_UCS4)-1)
 
 static inline bool continues(uint8_t byte)
@@ -67,6 +72,29 @@ __attribute__((always_inline)) static inline Py_UCS4 next_sequence(const uint8_t
     const uint8_t lead = from[0];
     Py_UCS4 character;
 
+#ifdef LITTLE_ENDIAN_WORDS
+    if (LIKELY(left >= 4)) { /* the marks of all its bytes at once */
+        const uint32_t four = ll_load32(from);
+
+        if ((four & 0xc0e0) == 0x80c0) {
+            *at += 2;
+            character = (four & 0x1f) << 6 | (four >> 8 & 0x3f);
+            return LIKELY(character >= 0x80) ? character : NO_CHARACTER;
+        }
+        if ((four & 0xc0c0f0) == 0x8080e0) {
+            *at += 3;
+            character = (four & 0x0f) << 12 | (four >> 2 & 0xfc0) | (four >> 16 & 0x3f);
+            return LIKELY(character >= 0x800 && (character & 0xf800) != 0xd800) ? character : NO_CHARACTER;
+        }
+        if ((four & 0xc0c0c0f8) == 0x808080f0) {
+            *at += 4;
+            character = (four & 0x07) << 18 | (four << 4 & 0x3f000) | (four >> 10 & 0xfc0) |
+                        (four >> 24 & 0x3f);
+            return LIKELY(character >= 0x10000 && character <= 0x10ffff) ? character : NO_CHARACTER;
+        }
+        return NO_CHARACTER;
+    }
+#endif
     if (lead < 0xe0) {
         if (lead < 0xc2 || left < 2 || !continues(from[1]))
             return NO_CHARACTER;
@@ -86,24 +114,6 @@ __attribute__((always_inline)) static inline Py_UCS4 next_sequence(const uint8_t
     character = (Py_UCS4)(lead & 0x07) << 18 | (Py_UCS4)(from[1] & 0x3f) << 12 | (Py_UCS4)(from[2] & 0x3f) << 6 |
                 (from[3] & 0x3f);
     return character < 0x10000 || character > 0x10ffff ? NO_CHARACTER : character;
-}
-
-/* The same of a sequence that has been found sound. */
-__attribute__((always_inline)) static inline Py_UCS4 sound_sequence(const uint8_t **at)
-{
-    const uint8_t *from = *at;
-
-    if (from[0] < 0xe0) {
-        *at += 2;
-        return (Py_UCS4)(from[0] & 0x1f) << 6 | (from[1] & 0x3f);
-    }
-    if (from[0] < 0xf0) {
-        *at += 3;
-        return (Py_UCS4)(from[0] & 0x0f) << 12 | (Py_UCS4)(from[1] & 0x3f) << 6 | (from[2] & 0x3f);
-    }
-    *at += 4;
-    return (Py_UCS4)(from[0] & 0x07) << 18 | (Py_UCS4)(from[1] & 0x3f) << 12 | (Py_UCS4)(from[2] & 0x3f) << 6 |
-           (from[3] & 0x3f);
 }
 
 /* What a hexadecimal digit counts; of what is none, bits that stay above the lowest 16 wherever they are shifted. */
@@ -165,229 +175,242 @@ static const uint8_t *escape_fault(struct ll_reader *reader, const uint8_t *quot
     return ll_fault(reader, at[1] == 'u' ? "Invalid \\uXXXX escape" : "Invalid \\escape", at);
 }
 
-/* ---- beyond ASCII ---- */
+/* ---- what is not copied as it is ---- */
 
-/*
- * struct extent: what a string's source has been found to be.
- *
- *      0  count     of characters
- *      8  union_of  all of them, so that it is below 0x80, 0x100 or 0x10000 if and only if they all are
- */
-struct extent {
-    size_t count;
-    Py_UCS4 union_of;
-};
-
-/* Judge the source from `at` to the closing quote, which is returned. */
-static const uint8_t *measure(struct ll_reader *reader, const uint8_t *quote, const uint8_t *at, struct extent *extent)
-{
-    const uint8_t *end = reader->end, *from;
-    size_t count = extent->count;
-    Py_UCS4 union_of = extent->union_of, character;
-
-    while (at < end) {
-        if (*at >= 0x80) {
-            from = at;
-            character = next_sequence(&at, end);
-            if (UNLIKELY(character == NO_CHARACTER))
-                return ll_fault(reader, "Invalid UTF-8", from);
-            union_of |= character;
-            count++;
-        } else if (*at == '\\') {
-            from = at;
-            character = next_escape(&at, end);
-            if (UNLIKELY(character == NO_CHARACTER))
-                return escape_fault(reader, quote, from);
-            union_of |= character;
-            count++;
-        } else if (*at == '"') {
-            *extent = (struct extent){count, union_of};
-            return at;
-        } else if (UNLIKELY(*at < 0x20)) {
-            return ll_fault(reader, "Invalid control character at", at);
-        } else {
-            from = at++;
-            if (at < end && !ll_is_special(*at))
-                at = ll_scan(at, end);
-            count += (size_t)(at - from);
-        }
-    }
-    return ll_fault(reader, "Unterminated string starting at", quote);
-}
-
-/* Write the characters of a sound source, and before them those that wait in the scratch buffer, all of one width: `size`
- * of them altogether. While there is room for a block, one is written whole; what follows overwrites it from the first
- * special byte on. A character takes a byte of the source at least, so that there is as much to read. */
+#define LEAST_SCRATCH 1024
+#define SPARE 64 /* characters, more than a step */
 #ifdef LL_BLOCK
-#define WRITE_PLAIN(width)                                                                                             \
-    while (last - to >= LL_BLOCK) {                                                                                    \
-        const uint64_t specials = ll_specials(at);                                                                     \
-        uint8_t block[LL_BLOCK];                                                                                       \
-                                                                                                                       \
-        memcpy(block, at, sizeof block);                                                                               \
-        for (int i = 0; i < LL_BLOCK; i++)                                                                             \
-            to[i] = block[i];                                                                                          \
-        if (specials) {                                                                                                \
-            to += ll_first(specials);                                                                                  \
-            at += ll_first(specials);                                                                                  \
-            break;                                                                                                     \
-        }                                                                                                              \
-        to += LL_BLOCK;                                                                                                \
-        at += LL_BLOCK;                                                                                                \
-    }
+#define STEP LL_BLOCK
 #else
-#define WRITE_PLAIN(width)
+#define STEP 1
 #endif
-#define WRITER(name, width)                                                                                            \
-    static void name(width *to, size_t size, const uint8_t *waiting, size_t count, const uint8_t *at,                  \
-                     const uint8_t *end)                                                                               \
-    {                                                                                                                  \
-        width *const last = to + size;                                                                                 \
-                                                                                                                       \
-        while (count--)                                                                                                \
-            *to++ = *waiting++;                                                                                        \
-        while (to < last) {                                                                                            \
-            if (*at == '\\') {                                                                                         \
-                *to++ = (width)next_escape(&at, end);                                                                  \
-            } else if (*at >= 0x80) {                                                                                  \
-                *to++ = (width)sound_sequence(&at);                                                                    \
-            } else {                                                                                                   \
-                WRITE_PLAIN(width)                                                                                     \
-                while (to < last && !ll_is_special(*at))                                                               \
-                    *to++ = *at++;                                                                                     \
-            }                                                                                                          \
-        }                                                                                                              \
-    }
-WRITER(write_1, Py_UCS1)
-WRITER(write_2, Py_UCS2)
-WRITER(write_4, Py_UCS4)
-#undef WRITER
 
-/* The string whose first `count` characters, all ASCII, lie in the scratch buffer, and whose source goes on at `at`. */
-static const uint8_t *read_wide(struct ll_reader *reader, const uint8_t *quote, const uint8_t *at, size_t count,
-                                PyObject **text)
-{
-    struct extent extent = {count, 0};
-    const uint8_t *end = measure(reader, quote, at, &extent);
-
-    if (UNLIKELY(!end))
-        return NULL;
-    *text = PyUnicode_New((Py_ssize_t)extent.count, extent.union_of > 0x10ffff ? 0x10ffff : extent.union_of);
-    if (UNLIKELY(!*text))
-        return NULL;
-    switch (PyUnicode_KIND(*text)) {
-    case PyUnicode_1BYTE_KIND:
-        write_1(PyUnicode_1BYTE_DATA(*text), extent.count, reader->scratch, count, at, end);
-        break;
-    case PyUnicode_2BYTE_KIND:
-        write_2(PyUnicode_2BYTE_DATA(*text), extent.count, reader->scratch, count, at, end);
-        break;
-    default:
-        write_4(PyUnicode_4BYTE_DATA(*text), extent.count, reader->scratch, count, at, end);
-    }
-    if (UNLIKELY(extent.count == 1)) /* of Latin-1's characters the interpreter has one string each */
-        Py_SETREF(*text, PyUnicode_FromOrdinal((int)PyUnicode_READ_CHAR(*text, 0)));
-    return *text ? end + 1 : NULL;
-}
-
-/* ---- escapes ---- */
-
-/* Room for the rest of the text, once a decode; and for a block more, because copying goes by blocks. */
+/* Make room for so many bytes in the scratch buffer, which keeps what is in it; -1 with an exception. */
 static int grow_scratch(struct ll_reader *reader, size_t need)
 {
-    uint8_t *larger;
+    size_t larger = reader->scratch_room ? reader->scratch_room * 2 : LEAST_SCRATCH;
+    uint8_t *moved;
 
-    if (LIKELY(need <= reader->scratch_room))
-        return 0;
-    larger = PyMem_Malloc(need);
-    if (!larger) {
+    larger = larger < need ? need : larger;
+    moved = PyMem_Realloc(reader->scratch, larger);
+    if (!moved) {
         PyErr_NoMemory();
         return -1;
     }
-    PyMem_Free(reader->scratch);
-    reader->scratch = larger;
-    reader->scratch_room = need;
+    reader->scratch = moved;
+    reader->scratch_room = larger;
     return 0;
 }
 
-/* Copy to *to what is plain at *at; both are moved. What is copied beyond it is overwritten, or does not count. */
-static inline void copy_plain(uint8_t **to, const uint8_t **at, const uint8_t *end)
+static inline int reserve_scratch(struct ll_reader *reader, size_t need)
 {
-#ifdef LL_BLOCK
-    while (end - *at >= LL_BLOCK) {
-        const uint64_t specials = ll_specials(*at);
-
-        memcpy(*to, *at, LL_BLOCK);
-        if (specials) {
-            *to += ll_first(specials);
-            *at += ll_first(specials);
-            return;
-        }
-        *to += LL_BLOCK;
-        *at += LL_BLOCK;
-    }
-#endif
-    while (*at < end && !ll_is_special(**at))
-        *(*to)++ = *(*at)++;
+    return LIKELY(need <= reader->scratch_room) ? 0 : grow_scratch(reader, need);
 }
 
-/* The string without escapes that begins after `quote`; NULL with no fault told if it is not one, or not sound. */
-static const uint8_t *read_unescaped(struct ll_reader *reader, const uint8_t *quote, const uint8_t *at, PyObject **text)
+/* How far the source may be read on from `at` before the `count` characters in the scratch buffer, and a character more
+ * for each byte, want more room than there is; NULL with an exception. */
+__attribute__((always_inline)) static inline const uint8_t *reach(struct ll_reader *reader, const uint8_t *at,
+                                                                  size_t count, unsigned width)
 {
-    const uint8_t *mark = ll_scan_marks(at, reader->end);
+    const size_t left = (size_t)(reader->end - at);
+    size_t room;
 
-    if (mark == reader->end || *mark != '"')
+    if (UNLIKELY(reserve_scratch(reader, (count + SPARE) * width) < 0))
         return NULL;
-    *text = PyUnicode_DecodeUTF8((const char *)quote + 1, mark - quote - 1, NULL);
-    return *text ? mark + 1 : NULL;
+    room = reader->scratch_room / width - count;
+    return left <= room ? reader->end : at + room;
+}
+
+/* Put the sequences of two bytes at *at, or those of three, that can be put many at once or at least in a row; *at is moved
+ * past them. What is left, unsound ones too, is next_sequence's. Returns where the next character goes. */
+__attribute__((always_inline)) static inline uint8_t *put_sequences(uint8_t *to, unsigned width, const uint8_t **at,
+                                                                    const uint8_t *stop)
+{
+#if LL_BLOCK == 16
+    if (**at < 0xe0 && stop - *at >= 16 && (*at)[2] >= 0x80) { /* not for one alone */
+        const size_t pairs = ll_put_pairs(to, width, *at);
+
+        *at += pairs * 2;
+        return to + pairs * width;
+    }
+#endif
+#ifdef LITTLE_ENDIAN_WORDS
+    if (**at >= 0xe0) {
+        for (uint32_t four; stop - *at >= 4; *at += 3) {
+            four = ll_load32(*at);
+            /* Not the marks of three bytes; or an overlong form; or a surrogate. */
+            if ((four & 0xc0c0f0) != 0x8080e0 || (four & 0x200f) == 0 || (four & 0x200f) == 0x200d)
+                break;
+            ll_put(to, width, (four & 0x0f) << 12 | (four >> 2 & 0xfc0) | (four >> 16 & 0x3f));
+            to += width;
+        }
+    }
+#endif
+    return to;
+}
+
+/*
+ * Read the source on from the special byte at `at`, as long as its characters are `most` or less, and put them behind the
+ * `*count` that are in the scratch buffer, as wide as `most` is. Returns the place of the closing quote; or of the first
+ * character that is larger, which is then in *beyond.
+ */
+__attribute__((always_inline)) static inline const uint8_t *read_up_to(const Py_UCS4 most, struct ll_reader *reader,
+                                                                       const uint8_t *quote, const uint8_t *at,
+                                                                       size_t *count, Py_UCS4 *beyond)
+{
+    const unsigned width = most < 0x100 ? 1 : most < 0x10000 ? 2 : 4;
+    const uint8_t *const end = reader->end, *stop = reach(reader, at, *count, width), *from;
+    Py_UCS4 character;
+    uint8_t *to;
+
+    if (UNLIKELY(!stop))
+        return NULL;
+    to = reader->scratch + *count * width;
+    for (;;) {
+        if (*at == '\\') {
+            do {
+                from = at;
+                if (LIKELY(end - at >= 2 && escapes[at[1]])) {
+                    ll_put(to, width, escapes[at[1]]);
+                    to += width;
+                    at += 2;
+                    break; /* what follows is mostly plain */
+                }
+                character = next_escape(&at, end);
+                if (UNLIKELY(character == NO_CHARACTER))
+                    return escape_fault(reader, quote, from);
+                if (character > most)
+                    goto beyond;
+                ll_put(to, width, character);
+                to += width;
+            } while (at < stop && *at == '\\');
+        } else if (*at >= 0x80) {
+        sequences:
+            do {
+                from = at;
+                if (width > 1)
+                    to = put_sequences(to, width, &at, stop);
+                if (at != from)
+                    continue;
+                character = next_sequence(&at, end);
+                if (UNLIKELY(character == NO_CHARACTER))
+                    return ll_fault(reader, "Invalid UTF-8", from);
+                if (character > most)
+                    goto beyond;
+                ll_put(to, width, character);
+                to += width;
+            } while (at < stop && *at >= 0x80);
+            if (width > 1 && stop - at >= 2 && at[1] >= 0x80 && !ll_is_special(*at)) { /* between two words */
+                ll_put(to, width, *at++);
+                to += width;
+                goto sequences;
+            }
+        } else if (LIKELY(*at == '"')) {
+            *count = (size_t)(to - reader->scratch) / width;
+            return at;
+        } else {
+            return ll_fault(reader, "Invalid control character at", at);
+        }
+        for (;;) { /* up to the next special byte */
+#ifdef LL_BLOCK
+            if (LIKELY(stop - at >= LL_BLOCK)) {
+                const uint64_t specials = ll_specials(at);
+
+                ll_put_block(to, width, at); /* what is put too much is written over, or does not count */
+                if (specials) {
+                    to += ll_first(specials) * width;
+                    at += ll_first(specials);
+                    break;
+                }
+                to += LL_BLOCK * width;
+                at += LL_BLOCK;
+                continue;
+            }
+#endif
+            if (UNLIKELY(at == end))
+                return ll_fault(reader, "Unterminated string starting at", quote);
+            if (UNLIKELY(stop < end && stop - at < STEP)) {
+                *count = (size_t)(to - reader->scratch) / width;
+                stop = reach(reader, at, *count, width);
+                if (UNLIKELY(!stop))
+                    return NULL;
+                to = reader->scratch + *count * width;
+                continue;
+            }
+            if (ll_is_special(*at))
+                break;
+            ll_put(to, width, *at++);
+            to += width;
+        }
+    }
+beyond:
+    *beyond = character;
+    *count = (size_t)(to - reader->scratch) / width;
+    return from;
+}
+
+/* Make the `count` characters in the scratch buffer twice as wide; -1 with an exception. */
+static inline int widen(struct ll_reader *reader, size_t count, const unsigned width)
+{
+    if (UNLIKELY(reserve_scratch(reader, (count + LL_WIDEN_SLACK) * 2 * width) < 0))
+        return -1;
+    ll_widen(reader->scratch, count, width);
+    return 0;
+}
+
+/* The string whose first `count` characters, all ASCII, lie in the scratch buffer, and whose source goes on at `at` with
+ * `character`. They become wider when the first one comes that has to be. */
+static const uint8_t *read_wide(struct ll_reader *reader, const uint8_t *quote, const uint8_t *at, size_t count,
+                                Py_UCS4 character, PyObject **text)
+{
+    Py_UCS4 most = 0xff;
+    unsigned width = 1;
+
+    if (character <= 0xff)
+        at = read_up_to(0xff, reader, quote, at, &count, &character);
+    if (at && character > 0xff) {
+        if (widen(reader, count, 1) < 0)
+            return NULL;
+        most = 0xffff;
+        width = 2;
+        if (character <= 0xffff)
+            at = read_up_to(0xffff, reader, quote, at, &count, &character);
+    }
+    if (at && character > 0xffff) {
+        if (widen(reader, count, 2) < 0)
+            return NULL;
+        most = 0x10ffff;
+        width = 4;
+        at = read_up_to(0x10ffff, reader, quote, at, &count, &character);
+    }
+    if (UNLIKELY(!at))
+        return NULL;
+    if (UNLIKELY(count == 1 && width == 1)) { /* of Latin-1's characters the interpreter has one string each */
+        *text = PyUnicode_FromOrdinal(*reader->scratch);
+    } else {
+        *text = PyUnicode_New((Py_ssize_t)count, most);
+        if (LIKELY(*text))
+            memcpy(PyUnicode_DATA(*text), reader->scratch, count * width);
+    }
+    return LIKELY(*text) ? at + 1 : NULL;
 }
 
 const uint8_t *ll_read_text(struct ll_reader *reader, const uint8_t *quote, const uint8_t *special, PyObject **text)
 {
-    const uint8_t *at = quote + 1, *end = reader->end, *from;
-    const size_t plain = (size_t)(special - at);
-    Py_UCS4 character;
-    uint8_t *to;
+    const uint8_t *at;
+    size_t count = (size_t)(special - quote - 1);
+    Py_UCS4 character = 0;
 
-    if (special < end && *special >= 0x80) {
-        from = read_unescaped(reader, quote, special, text);
-        if (LIKELY(from))
-            return from;
-        if (PyErr_Occurred()) {
-            if (!PyErr_ExceptionMatches(PyExc_UnicodeDecodeError))
-                return NULL;
-            PyErr_Clear(); /* found again below, with its place */
-        }
-    }
-    if (grow_scratch(reader, (size_t)(end - at) + 16) < 0)
+    if (UNLIKELY(special == reader->end))
+        return ll_fault(reader, "Unterminated string starting at", quote);
+    if (UNLIKELY(reserve_scratch(reader, count) < 0))
         return NULL;
-    to = reader->scratch;
-    ll_copy(to, at, plain);
-    to += plain;
-    at = special;
-    for (;;) {
-        while (end - at >= 2 && *at == '\\' && escapes[at[1]]) {
-            *to++ = escapes[at[1]];
-            at += 2;
-            copy_plain(&to, &at, end);
-        }
-        if (UNLIKELY(at == end))
-            return ll_fault(reader, "Unterminated string starting at", quote);
-        if (*at == '"')
-            break;
-        if (*at >= 0x80)
-            return read_wide(reader, quote, at, (size_t)(to - reader->scratch), text);
-        if (UNLIKELY(*at < 0x20))
-            return ll_fault(reader, "Invalid control character at", at);
-        from = at;
-        character = next_escape(&at, end);
-        if (UNLIKELY(character == NO_CHARACTER))
-            return escape_fault(reader, quote, from);
-        if (character >= 0x80)
-            return read_wide(reader, quote, from, (size_t)(to - reader->scratch), text);
-        *to++ = (uint8_t)character;
-        copy_plain(&to, &at, end);
-    }
-    *text = ll_ascii(reader->scratch, (size_t)(to - reader->scratch));
+    ll_copy(reader->scratch, quote + 1, count);
+    at = read_up_to(0x7f, reader, quote, special, &count, &character);
+    if (UNLIKELY(!at))
+        return NULL;
+    if (character)
+        return read_wide(reader, quote, at, count, character, text);
+    *text = ll_ascii(reader->scratch, count);
     return *text ? at + 1 : NULL;
 }

@@ -375,6 +375,85 @@ def test_plain_runs_of_every_length_around_what_is_wide(widest: str, escape: str
         for after in range(36):
             body = f'"{"b" * before}{escape}{"m" * after}{widest}{"a" * after}"'.encode()
             assert Decoder().decode(body) == json.loads(body), body
+LETTERS = ["a", "é", "я", "花", "😀", "\\n", "\\u0041", "\\u00e9", "\\u044f", "\\ud83d\\ude00", "\\udc00"]
+"""One of each width, in UTF-8 and as an escape, and a surrogate alone."""
+
+
+@pytest.mark.parametrize("first", LETTERS)
+@pytest.mark.parametrize("second", LETTERS)
+def test_runs_of_two_kinds_of_characters_of_every_length(first: str, second: str) -> None:
+    decoder = Decoder()
+    for before in (0, 1, 2, 7, 8, 9, 15, 16, 17, 40):
+        for length in range(36):
+            # At the end of the text, and with more behind it than is looked at at once.
+            for body in (
+                f'"{first * before}{second * length}{first}"',
+                f'["{first * before}{second * length}", {0:99}]',
+            ):
+                assert decoder.decode(body.encode()) == json.loads(body)
+
+
+def test_words_of_any_characters_between_any_others() -> None:
+    chance = random.Random(7)
+    decoder = Decoder()
+    between = ["", " ", ", ", ".", "\\n", '\\"', "\\\\", "0", "abc", "\x7f"]
+    for _ in range(3000):
+        words = (chance.choice(LETTERS) * chance.randrange(12) for _ in range(chance.randrange(9)))
+        body = '"' + "".join(word + chance.choice(between) for word in words) + '"'
+        assert decoder.decode(body.encode()) == json.loads(body)
+
+
+@pytest.mark.parametrize("letter", LETTERS)
+def test_strings_longer_than_the_room_there_is(letter: str) -> None:
+    for width in (1, 2, 4):
+        for size in (1024 // width, 2048 // width):
+            for length in range(size - 70, size + 20):
+                for body in (
+                    f'"{letter}{"x" * length}{letter}"',
+                    f'"{"x" * length}{letter}y"',
+                    f'"\\n{letter * length}"',
+                ):
+                    assert Decoder().decode(body.encode()) == json.loads(body)
+
+
+def test_every_character_is_decoded_by_itself_and_in_a_run() -> None:
+    decoder = Decoder()
+    for start in range(0, 0x110000, 0x400):
+        letters = [chr(number) for number in range(start, start + 0x400)]
+        sound = [letter for letter in letters if not "\ud800" <= letter <= "\udfff"]
+        for some in (sound, sound[::-1], [letter * 3 + " " for letter in sound]):
+            value = "".join(some)
+            assert decoder.decode(json.dumps(value, ensure_ascii=False).encode()) == value
+        assert decoder.decode(json.dumps(letters).encode()) == letters
+
+
+UNSOUND = [
+    *(b"\x80", b"\xbf", b"\xc0\x80", b"\xc1\xbf", b"\xc3", b"\xc3\xc3", b"\xdfx", b"\xe0\x80\x80", b"\xe0\x9f\xbf"),
+    *(b"\xed\xa0\x80", b"\xed\xbf\xbf", b"\xe2\x82", b"\xe2\x82x", b"\xe2x\xac", b"\xf0\x8f\xbf\xbf", b"\xf0\x9f\x98"),
+    *(b"\xf0\x9f\x98x", b"\xf4\x90\x80\x80", b"\xf5\x80\x80\x80", b"\xff"),
+]
+
+
+@pytest.mark.parametrize("before", ["", "a", "é", "я", "花", "😀", "\\n", "\\u044f"])
+def test_unsound_utf_8_is_refused_at_its_place_anywhere_in_a_run(before: str) -> None:
+    decoder = Decoder()
+    for fault in UNSOUND:
+        for length in range(20):
+            for after in (b"", b'"', b"x" * 20, "я".encode() * 20, "花".encode() * 20):
+                body = b'"' + before.encode() * length + fault + after
+                with pytest.raises(UnicodeDecodeError) as expected:
+                    body.decode()
+                with pytest.raises(DecodeError, match="Invalid UTF-8") as caught:
+                    decoder.decode(body)
+                assert caught.value.pos == expected.value.start
+
+
+@pytest.mark.parametrize("letter", LETTERS)
+def test_a_string_that_is_cut_off_anywhere_is_refused(letter: str) -> None:
+    whole = f'"{letter * 20}"'.encode()
+    for end in range(1, len(whole)):
+        with pytest.raises(DecodeError):
+            Decoder().decode(whole[:end])
 
 
 def test_constants_that_are_no_json_are_taken_as_json_loads_takes_them_or_refused() -> None:
