@@ -59,9 +59,16 @@ def test_fuzzing_finds_nothing(extension: Path) -> None:
 
 
 @pytest.mark.timeout(600)
-def test_the_corpus_and_the_encoders_tests_pass_under_the_sanitizers(extension: Path) -> None:
-    tests = ("tests/events/test_json_corpus.py", "tests/events/test_encoder.py")
+def test_the_corpus_and_the_codecs_tests_pass_under_the_sanitizers(extension: Path) -> None:
+    tests = ("tests/events/test_json_corpus.py", "tests/events/test_decoder.py", "tests/events/test_encoder.py")
     run_tests(extension, fuzz_events.sanitizer_environment(), *tests)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("macros", [["-DLL_NO_SIMD"], ["-DLL_NO_SIMD", "-DLL_NO_WORDS"]], ids=["words", "bytes"])
+def test_the_decoders_tests_pass_without_simd(macros: list[str], tmp_path: Path) -> None:
+    extension = fuzz_events.build(tmp_path, *fuzz_events.SANITIZERS, *macros)
+    run_tests(extension, fuzz_events.sanitizer_environment(), "tests/events/test_decoder.py")
 
 
 @pytest.mark.timeout(600)
