@@ -375,6 +375,8 @@ def test_plain_runs_of_every_length_around_what_is_wide(widest: str, escape: str
         for after in range(36):
             body = f'"{"b" * before}{escape}{"m" * after}{widest}{"a" * after}"'.encode()
             assert Decoder().decode(body) == json.loads(body), body
+
+
 LETTERS = ["a", "é", "я", "花", "😀", "\\n", "\\u0041", "\\u00e9", "\\u044f", "\\ud83d\\ude00", "\\udc00"]
 """One of each width, in UTF-8 and as an escape, and a surrogate alone."""
 
