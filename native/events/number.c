@@ -147,21 +147,45 @@ static inline const uint8_t *read_digits(const uint8_t *at, const uint8_t *end, 
     static const uint64_t tens[] = {1, 10, 100, 1000, 10000, 100000, 1000000, 10000000, 100000000};
 
     while (end - at >= 8) {
-        unsigned count;
-        const uint64_t eight = ll_eight_digits(ll_load64(at), &count);
+        const uint64_t eight = ll_load64(at);
+        const unsigned count = ll_bytes_before(ll_no_digits(eight));
 
-        if (count < 8) {
-            *value = *value * tens[count] + eight;
-            return at + count;
-        }
-        *value = *value * tens[8] + eight;
-        at += 8;
+        if (count == 0)
+            return at;
+        *value = *value * tens[count] + ll_number_of(eight, count);
+        at += count;
+        if (count < 8)
+            return at;
     }
 #endif
     for (; is_digit(at, end); at++)
         *value = *value * 10 + (uint8_t)(*at - '0');
     return at;
 }
+
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+/* The place after a number whose digits, on both sides of a point, and what ends it are among the eight bytes at `first`;
+ * NULL if there is none. So few digits and so small a power of ten are exact. */
+static inline const uint8_t *short_fraction(const uint8_t *first, uint64_t eight, uint64_t others, double *value)
+{
+    const uint64_t behind = others & (others - 1); /* what is no digit, without the first */
+    unsigned point, last;
+    uint64_t before;
+
+    if (!behind || (others & 0x80))
+        return NULL;
+    point = (unsigned)__builtin_ctzll(others) / 8;
+    last = (unsigned)__builtin_ctzll(behind) / 8;
+    if (first[point] != '.' || last - point < 2)
+        return NULL;
+    if (UNLIKELY((*first == '0' && point > 1) || (first[last] | 0x20) == 'e'))
+        return NULL;
+    before = ((uint64_t)1 << 8 * point) - 1;
+    /* Without the point. */
+    *value = (double)ll_number_of((eight & before) | (eight >> 8 & ~before), last - 1) / powers_of_ten[last - point - 1];
+    return first + last;
+}
+#endif
 
 static const uint8_t *constant(struct ll_reader *reader, const uint8_t *at, const char *name, double value)
 {
@@ -185,36 +209,53 @@ const uint8_t *ll_read_number(struct ll_reader *reader, const uint8_t *at, size_
 
     if (count) {
         first = at;
-        at += count;
-        if (count == 8)
-            at = read_digits(at, end, &digits);
+        at = read_digits(at + count, end, &digits);
     } else {
-        if (*at == '-') {
-            negative = true;
-            at++;
-            if (at < end && *at == 'I')
-                return constant(reader, from, "-Infinity", -Py_HUGE_VAL);
-        } else if (*at == 'N') {
-            return constant(reader, at, "NaN", Py_NAN);
-        } else if (*at == 'I') {
-            return constant(reader, at, "Infinity", Py_HUGE_VAL);
-        }
-        if (UNLIKELY(!is_digit(at, end)))
-            return ll_fault(reader, "Expecting value", from);
+        negative = *at == '-';
+        at += negative;
         first = at;
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+        if (LIKELY(end - at >= 8)) {
+            const uint64_t eight = ll_load64(at), others = ll_no_digits(eight);
+            double value;
+
+            at = short_fraction(first, eight, others, &value);
+            if (at) {
+                number = PyFloat_FromDouble(negative ? -value : value);
+                return LIKELY(number) && ll_push(reader, number) ? at : NULL;
+            }
+            at = first;
+            if (others && !(others & 0x80) && *at != '0') {
+                digits = ll_number_of(eight, ll_bytes_before(others));
+                at += ll_bytes_before(others);
+                goto integral;
+            }
+        }
+#endif
+        if (UNLIKELY(!is_digit(at, end))) {
+            if (at < end && *at == 'I')
+                return negative ? constant(reader, from, "-Infinity", -Py_HUGE_VAL)
+                                : constant(reader, from, "Infinity", Py_HUGE_VAL);
+            return constant(reader, from, "NaN", Py_NAN);
+        }
         if (*at == '0') /* nothing may follow it that is part of an integer */
             at++;
         else
             at = read_digits(at, end, &digits);
     }
+integral:
     count = (size_t)(at - first);
-    if (at < end && *at == '.' && is_digit(at + 1, end)) {
-        const uint8_t *point = at;
+    if (at < end && *at == '.') {
+        const uint8_t *fraction = at + 1;
 
-        at = read_digits(at + 1, end, &digits);
-        count += (size_t)(at - point) - 1;
-        exponent = (int)(point - at) + 1;
-        is_float = true;
+        at = read_digits(fraction, end, &digits);
+        if (LIKELY(at > fraction)) {
+            exponent = (int)(fraction - at);
+            count += (size_t)(at - fraction);
+            is_float = true;
+        } else { /* the number ends before the point */
+            at--;
+        }
     }
     if (at < end && (*at | 0x20) == 'e') {
         const bool is_signed = end - at > 1 && (at[1] == '-' || at[1] == '+');
@@ -236,14 +277,16 @@ const uint8_t *ll_read_number(struct ll_reader *reader, const uint8_t *at, size_
             number = PyLong_FromLongLong(negative ? -(long long)digits : (long long)digits);
         return number && ll_push(reader, number) ? at : NULL;
     }
-    if (count <= MOST_EXACT_DIGITS && digits == 0)
-        number = PyFloat_FromDouble(negative ? -0.0 : 0.0);
-    else if (count <= MOST_EXACT_DIGITS && digits < (uint64_t)1 << 53 && exponent >= -22 && exponent <= 22) {
+    if (UNLIKELY(count > MOST_EXACT_DIGITS)) {
+        number = slow_float(from, at);
+    } else if (digits < (uint64_t)1 << 53 && exponent >= -22 && exponent <= 22) {
         const double whole = (double)digits;
         const double value = exponent < 0 ? whole / powers_of_ten[-exponent] : whole * powers_of_ten[exponent];
 
         number = PyFloat_FromDouble(negative ? -value : value);
-    } else if (count <= MOST_EXACT_DIGITS && exponent >= -LARGEST_POWER_OF_FIVE && exponent <= LARGEST_POWER_OF_FIVE) {
+    } else if (digits == 0) {
+        number = PyFloat_FromDouble(negative ? -0.0 : 0.0);
+    } else if (exponent >= -LARGEST_POWER_OF_FIVE && exponent <= LARGEST_POWER_OF_FIVE) {
         const double value = scaled(digits, exponent);
 
         number = PyFloat_FromDouble(negative ? -value : value);

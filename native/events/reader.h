@@ -113,7 +113,7 @@ PyObject *ll_ascii(const uint8_t *from, size_t size);
 const uint8_t *ll_read_text(struct ll_reader *reader, const uint8_t *quote, const uint8_t *special, PyObject **text);
 
 /* number.c: a number, or one of the constants JSON does not have. Of an integral part without a sign or a leading zero
- * the first `count` digits, up to eight, may have been read. */
+ * the first `count` digits may have been read, eight or none. */
 const uint8_t *ll_read_number(struct ll_reader *reader, const uint8_t *at, size_t count, uint64_t digits);
 
 /* names.c: the key of these plain ASCII bytes: a new reference, its hash known. */

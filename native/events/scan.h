@@ -51,19 +51,27 @@ static inline uint16_t ll_load16(const void *from)
     return word;
 }
 
-/* Of eight bytes of text, the first of which lies lowest: how many digits they begin with, and the number those are. */
-static inline uint64_t ll_eight_digits(uint64_t eight, unsigned *count)
+/* Of eight bytes of text, the first of which lies lowest: the high bits of those that are no digits. That of the first
+ * is right, and so are those behind it up to the first byte beyond ASCII. */
+static inline uint64_t ll_no_digits(uint64_t eight)
 {
     const uint64_t ones = 0x0101010101010101u;
-    uint64_t others;
 
-    /* A byte that is no digit sets its high bit, and may set that of bytes behind it. */
     eight ^= ones * '0';
-    others = ((eight + ones * (0x80 - 10)) | eight) & (ones * 0x80);
-    *count = others ? (unsigned)__builtin_ctzll(others) / 8 : 8;
-    if (*count == 0)
-        return 0;
-    eight <<= 64 - 8 * *count; /* zeros before them, which lie lowest */
+    return ((eight + ones * (0x80 - 10)) | eight) & (ones * 0x80);
+}
+
+/* How many bytes lie before the first whose high bit is set. */
+static inline unsigned ll_bytes_before(uint64_t high)
+{
+    return high ? (unsigned)__builtin_ctzll(high) / 8 : 8;
+}
+
+/* The number that the first `count` of these bytes are, which are digits; one at least. */
+static inline uint64_t ll_number_of(uint64_t eight, unsigned count)
+{
+    eight ^= 0x0101010101010101u * '0';
+    eight <<= 64 - 8 * count; /* zeros before them, which lie lowest */
     eight = (eight * (1 + (10 << 8))) >> 8 & 0x00ff00ff00ff00ffu;
     eight = (eight * (1 + (100 << 16))) >> 16 & 0x0000ffff0000ffffu;
     return (eight * (1 + ((uint64_t)10000 << 32))) >> 32;

@@ -259,20 +259,21 @@ static const uint8_t *nested(struct ll_reader *reader, const uint8_t *at, struct
 /* A number. Most are integers of up to seven digits, with a byte behind them: those are read here. */
 static inline const uint8_t *read_number(struct ll_reader *reader, const uint8_t *at)
 {
-    unsigned count = 0;
-    uint64_t digits = 0;
-
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
     if (LIKELY(reader->end - at >= 8 && *at != '0')) {
-        digits = ll_eight_digits(ll_load64(at), &count);
+        const uint64_t eight = ll_load64(at);
+        const unsigned count = ll_bytes_before(ll_no_digits(eight));
+
         if (LIKELY(count - 1 < 7 && at[count] != '.' && (at[count] | 0x20) != 'e')) {
-            PyObject *number = PyLong_FromLong((long)digits);
+            PyObject *number = PyLong_FromLong((long)ll_number_of(eight, count));
 
             return LIKELY(number) && ll_push(reader, number) ? at + count : NULL;
         }
+        if (count == 8)
+            return ll_read_number(reader, at, 8, ll_number_of(eight, 8));
     }
 #endif
-    return ll_read_number(reader, at, count, digits);
+    return ll_read_number(reader, at, 0, 0);
 }
 
 const uint8_t *ll_read_value(struct ll_reader *reader, const uint8_t *at, struct ll_place *place)

@@ -318,6 +318,26 @@ def test_floats_are_rounded_to_the_nearest() -> None:
         assert struct.pack("d", got) == struct.pack("d", wanted), body  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("sign", ["", "-"])
+@pytest.mark.parametrize("digit", "0179")
+def test_numbers_with_their_point_and_their_end_anywhere(sign: str, digit: str) -> None:
+    decoder = Decoder()
+    for whole in range(11):
+        for fraction in range(11):
+            digits = f"{sign}{(digit + '2345678901')[:whole]}.{'0123456789'[-fraction:] if fraction else ''}"
+            for number in (digits, digits[:-1], digits.replace(".", "..", 1), digits.replace(".", ".\xff", 1)):
+                for end in ("", ",", "]", " ", "e", "e1", "E-2", "e+", ".", ".5", "x", "\xff", "-", ":", "/"):
+                    for behind in ("", "]", ", 1]", "       ]", "        ]"):
+                        body = f"[{number}{end}{behind}"
+                        try:
+                            expected = repr(json.loads(body))
+                        except ValueError:
+                            with pytest.raises(DecodeError):
+                                decoder.decode(body.encode("latin-1"))
+                        else:
+                            assert repr(decoder.decode(body.encode("latin-1"))) == expected
+
+
 def test_integers_are_exact_however_long() -> None:
     decoder = Decoder()
     for digits in [1, 2, 17, 18, 19, 20, 40, 4000]:
