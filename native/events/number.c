@@ -164,8 +164,8 @@ static inline const uint8_t *read_digits(const uint8_t *at, const uint8_t *end, 
 }
 
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-/* The place after a number whose digits, on both sides of a point, and what ends it are among the eight bytes at `first`;
- * NULL if there is none. So few digits and so small a power of ten are exact. */
+/* The place after a number with a point between its digits, all of which and what ends it are among the eight bytes at
+ * `first`; NULL if there is none. `others`: those that are no digits. So few digits and so small a power are exact. */
 static inline const uint8_t *short_fraction(const uint8_t *first, uint64_t eight, uint64_t others, double *value)
 {
     const uint64_t behind = others & (others - 1); /* what is no digit, without the first */
@@ -181,8 +181,8 @@ static inline const uint8_t *short_fraction(const uint8_t *first, uint64_t eight
     if (UNLIKELY((*first == '0' && point > 1) || (first[last] | 0x20) == 'e'))
         return NULL;
     before = ((uint64_t)1 << 8 * point) - 1;
-    /* Without the point. */
-    *value = (double)ll_number_of((eight & before) | (eight >> 8 & ~before), last - 1) / powers_of_ten[last - point - 1];
+    eight = (eight & before) | (eight >> 8 & ~before); /* without the point */
+    *value = (double)ll_number_of(eight, last - 1) / powers_of_ten[last - point - 1];
     return first + last;
 }
 #endif

@@ -221,8 +221,8 @@ __attribute__((always_inline)) static inline const uint8_t *reach(struct ll_read
     return left <= room ? reader->end : at + room;
 }
 
-/* Put the sequences of two bytes at *at, or those of three, that can be put many at once or at least in a row; *at is moved
- * past them. What is left, unsound ones too, is next_sequence's. Returns where the next character goes. */
+/* Put the sequences of two bytes at *at many at once, or those of three in a row; *at is moved past them. What is left,
+ * and what is unsound, is next_sequence's. Returns where the next character goes. */
 __attribute__((always_inline)) static inline uint8_t *put_sequences(uint8_t *to, unsigned width, const uint8_t **at,
                                                                     const uint8_t *stop)
 {
@@ -250,9 +250,9 @@ __attribute__((always_inline)) static inline uint8_t *put_sequences(uint8_t *to,
 }
 
 /*
- * Read the source on from the special byte at `at`, as long as its characters are `most` or less, and put them behind the
- * `*count` that are in the scratch buffer, as wide as `most` is. Returns the place of the closing quote; or of the first
- * character that is larger, which is then in *beyond.
+ * Read the source on from the special byte at `at`, as long as its characters are `most` or less, and put them behind
+ * the `*count` that are in the scratch buffer, as wide as `most` is. Returns the place of the closing quote; or of the
+ * first character that is larger, which is then in *beyond.
  */
 __attribute__((always_inline)) static inline const uint8_t *read_up_to(const Py_UCS4 most, struct ll_reader *reader,
                                                                        const uint8_t *quote, const uint8_t *at,
