@@ -2,8 +2,8 @@
 
     python -m bench.compare [OLD.json NEW.json]        # by default the two newest of bench/results
 
-What is compared is each figure's ratio to its peer in the same run, round by round, so that a machine that is slower
-today slows both sides. The change of the ratio between the runs has an interval from resampling whole rounds, wide
+What is compared is the ratio of each of our figures to its peer in the same run, round by round, so that a machine
+that is slower today slows both sides. The change of the ratio between the runs has an interval from resampling whole rounds, wide
 enough that all intervals of the table hold together in 95 of 100 comparisons (Bonferroni). *Slower* means that the
 interval lies above 1 and the change is at least 5 %: less is not told apart from where a run's memory happened to lie.
 Exit status 1 if something is.
@@ -28,6 +28,20 @@ LEAST = 1.05
 FEWEST_ROUNDS = 5
 CONFIDENCE = 0.95
 RESAMPLES = 400
+
+PEERS = (
+    "awslambdaric",
+    "bare fork",
+    "emulator",
+    "granian",
+    "gunicorn",
+    "json",
+    "msgspec",
+    "orjson",
+    "python -c",
+    "uvicorn",
+)
+"""How the names of sides begin that are not ours: what became of them is no news."""
 
 Rounds = Sequence[Sequence[float]]
 """For each round the median seconds of a side and, where it has one, of its peer."""
@@ -85,10 +99,11 @@ def read(path: Path) -> tuple[dict[str, str], dict[str, Series]]:
         found, seen = {}, []
         for one in content["benchmarks"]:
             rounds = one["extra_info"].get("round_medians", [])
-            # A peer's figure beside ours is ours turned round, and a peer that got slower is no news. So with two of
-            # ours that are compared with each other: the first of them says it.
+            if one["extra_info"].get("server", "").startswith(PEERS):
+                continue
+            # Two of ours that are compared with each other: the first of them says it.
             turned = [pair[::-1] for pair in rounds]
-            if str(one["extra_info"].get("compared_with", "")).startswith("lamplighter") or turned in seen:
+            if turned in seen:
                 continue
             seen.append(rounds)
             if rounds and all(value > 0 for pair in rounds for value in pair):

@@ -111,7 +111,7 @@ def test_the_quantiles_of_student_are_those_of_the_tables(freedom: int, quantile
 def test_a_peers_own_figure_is_not_compared(tmp_path: Path) -> None:
     path = written(tmp_path / "a.json", run(1), {})
     content = json.loads(path.read_text())
-    content["benchmarks"][4]["extra_info"]["compared_with"] = "lamplighter, cold"
+    content["benchmarks"][4]["extra_info"]["server"] = "uvicorn, 2 processes"
     path.write_text(json.dumps(content))
     assert "figure-4" not in compare.read(path)[1]
 
