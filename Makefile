@@ -33,7 +33,7 @@ bench: $(bench_environment) $(extensions) ## run the benchmarks against their pe
 bench-compare: $(bench_environment) ## what got slower between two results (ARGS='old.json new.json'; else the newest two)
 	@$(python) -m bench.compare $(ARGS)
 
-bench-publish: $(bench_environment) ## put the newest result's charts into docs/figures (ARGS=result.json for another)
+bench-publish: $(bench_environment) ## the newest result where readers see it: docs/figures, README (ARGS=result.json for another)
 	@$(python) -m bench.publish $(ARGS)
 
 wheel: $(environment) ## build this machine's wheel, and try it in an empty environment

@@ -3,10 +3,10 @@
     python -m bench.compare [OLD.json NEW.json]        # by default the two newest of bench/results
 
 What is compared is the ratio of each of our figures to its peer in the same run, round by round, so that a machine
-that is slower today slows both sides. The change of the ratio between the runs has an interval from resampling whole rounds, wide
-enough that all intervals of the table hold together in 95 of 100 comparisons (Bonferroni). *Slower* means that the
-interval lies above 1 and the change is at least 5 %: less is not told apart from where a run's memory happened to lie.
-Exit status 1 if something is.
+that is slower today slows both sides. The change of the ratio between the runs has an interval from resampling whole
+rounds, wide enough that all intervals of the table hold together in 95 of 100 comparisons (Bonferroni). *Slower* means
+that the interval lies above 1 and the change is at least 5 %: less is not told apart from where a run's memory happened
+to lie. Exit status 1 if something is.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import pytest
 from bench.measure import interleave
 
 from bench import __main__ as program
-from bench import report
+from bench import publish, report
 
 NAMES = {"cold-fork": ["lamplighter, cold", "bare | fork"], "warm": ["lamplighter, warm", "emulator"]}
 
@@ -82,3 +82,27 @@ def test_sides_that_were_interleaved_know_one_another() -> None:
 def test_a_machine_has_a_name_that_a_file_can_have() -> None:
     assert program.machine() == program.machine().strip("-").lower()
     assert not set(program.machine()) & set(" /()@.")
+
+
+def test_readme_gets_the_bars_of_one_run_between_its_marks_and_nothing_else_changes() -> None:
+    def row(number: str, reached: bool | None, **more: str) -> dict[str, object]:
+        cells = {"claim": f"claim {number}", "ours": "1 ms", "peer": "-", "ratio": "-", "bar": "-", **more}
+        return {"number": number, "reached": reached, **cells}
+
+    rows = [row("10a", True, bar="≤ 2 ms"), row("1wa", None), row("2a", False, ratio="1.7x"), row("1h1", None)]
+    facts = {"cores": "2", "cpu": "CPU", "kernel": "6.18.44-fc", "python": "CPython 3.11.7", "cgroup": "2"}
+    result = {"machine_info": {"facts": facts}, "bars": rows, "datetime": "2026-11-27T10:00:00"}
+    readme = "above\n<!-- figures -->\nold\n<!-- /figures -->\nbelow\n"
+    written = publish.with_figures(readme, result)
+    assert written.startswith("above\n<!-- figures -->\n| |")
+    assert written.endswith("<!-- /figures -->\nbelow\n")
+    table = [line for line in written.splitlines() if line.startswith(("| 1", "| 2"))]
+    assert table == [
+        "| 1wa | claim 1wa | 1 ms |  |  |  |  |",
+        "| 2a | claim 2a | 1 ms |  | 1.7x |  | **missed** |",
+        "| 10a | claim 10a | 1 ms |  |  | ≤ 2 ms | reached |",
+    ]
+    assert "2026-11-27: 1 of 2 bars reached" in written
+    assert publish.with_figures(written, result) == written
+    with pytest.raises(ValueError, match="needs the lines '<!-- figures -->' and '<!-- /figures -->'"):
+        publish.with_figures("no marks", result)
