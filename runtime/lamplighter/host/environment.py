@@ -214,6 +214,8 @@ class Environment:
         now = time.monotonic()
         self._sequence += 1
         self._invocation = invocation
+        wakefulness = self.pool.host.wakefulness
+        wakefulness.running += 1
         invocation.started = now
         self.state = State.BUSY
         self.deadline = now + self._timeout
@@ -223,7 +225,7 @@ class Environment:
         flags = 0
         if generation.working_set.wanted and generation.forks and generation.working_set.ask(self):
             flags = channel.LEARN
-        if self.pool.has_waiting:
+        if self.pool.has_waiting and wakefulness.worker_may:
             flags |= channel.MORE
         if self.pool.host.full_report:
             self._before = self._counters()
@@ -244,7 +246,7 @@ class Environment:
             # The worker is on its way: what follows does not hold it up.
             self.log.start(invocation.request_id)
             if self.pool.typical_s < SHORT_S:
-                self.pool.host.stay_awake(now)
+                wakefulness.stay_awake(now)
         except OSError as fault:
             self.deadline = 0.0
             if fault.errno not in _GONE:
@@ -255,6 +257,7 @@ class Environment:
                 return True
             # Gone between two invocations. Nothing was received, so the pool may give the event to another worker.
             self._invocation = None
+            wakefulness.running -= 1
             self.end()
             return False
         return True
@@ -370,6 +373,7 @@ class Environment:
         invocation = self._invocation
         assert invocation is not None
         self._invocation = None
+        self.pool.host.wakefulness.running -= 1
         self.deadline = 0.0
         elapsed = time.monotonic() - invocation.started
         self._log_pipe.drain()

@@ -70,7 +70,7 @@ class Host:
         self._living: set[int] = set()
         self._sweep: asyncio.TimerHandle | None = None
         self.deadlines = Deadlines(loop)
-        self.stay_awake = Wakefulness(loop).stay_awake
+        self.wakefulness = Wakefulness(loop)
         # One thread: building a nest joins namespaces for a moment, and two must not do so in each other's way.
         self.executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="nests")
         self.pools = {function.name: Pool(self, function) for function in config.functions}

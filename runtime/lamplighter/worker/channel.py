@@ -56,7 +56,8 @@ MESSAGE_LIMIT = 65_536
 """Bytes a message may have. Well under the kernel's default send buffer (212,992 bytes), and small enough that a
 receive buffer of this size comes from the heap, not from ``mmap``."""
 MORE = 8
-"""Flag on INVOKE: other invocations wait, and the next will be sent as soon as this one is answered."""
+"""Flag on INVOKE: other invocations wait, the next will be sent as soon as this one is answered, and there are
+processors to spare: stay awake for it."""
 
 _YIELDS = 60
 """Tries to receive an event that is on its way before going to sleep: some 150 µs at most."""
