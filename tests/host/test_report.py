@@ -209,3 +209,52 @@ def test_in_json_the_tail_is_text_as_ever(make_json: Callable[[], InvocationLog]
     log.write(b"said\n")
     log.end(FACTS)
     assert _tail(log) == f"START RequestId: {ID} Version: $LATEST\nsaid\nEND RequestId: {ID}\n{REPORT}"
+
+
+# --- START, which waits for something to stand before -----------------------------------------------------------------
+
+
+def test_the_start_of_a_silent_invocation_is_written_with_its_end_and_shows_in_its_tail(
+    log: InvocationLog, sink: _Collected
+) -> None:
+    log.start(ID)
+    assert sink.blocks == []
+    log.end(FACTS)
+    assert sink.text == f"START RequestId: {ID} Version: $LATEST\nEND RequestId: {ID}\n{REPORT}"
+    assert (len(sink.blocks), sink.reserved) == (1, [True])
+    assert _tail(log) == sink.text
+
+
+def test_of_a_silent_invocation_with_a_long_report_the_tail_is_the_last_4_kib(log: InvocationLog) -> None:
+    log.start(ID)
+    log.end(FACTS._replace(full={"Stages": "x" * 2 * TAIL_BYTES}))
+    assert len(_tail(log)) == TAIL_BYTES
+
+
+def test_the_start_of_an_invocation_that_only_began_a_line_is_written_when_its_output_is(
+    log: InvocationLog, sink: _Collected
+) -> None:
+    log.start(ID)
+    log.write(b"open")
+    assert log.pending
+    log.flush()
+    assert sink.text == f"START RequestId: {ID} Version: $LATEST\n"
+    assert not log.pending
+    log.end(FACTS)
+    assert sink.text == f"START RequestId: {ID} Version: $LATEST\nopen\nEND RequestId: {ID}\n{REPORT}"
+
+
+def test_an_environment_that_goes_has_said_what_it_started(log: InvocationLog, sink: _Collected) -> None:
+    log.start(ID)
+    log.close()
+    assert sink.text == f"START RequestId: {ID} Version: $LATEST\n"
+
+
+def test_in_json_a_silent_invocation_has_the_same_three_records(sink: _Collected) -> None:
+    log = InvocationLog(cast(Sink, sink), "hello", "a-stream", "json")
+    log.start(ID)
+    log.end(FACTS)
+    records = [json.loads(line) for line in sink.text.splitlines()]
+    assert [record["type"] for record in records] == ["platform.start", "platform.report", "platform.report"]
+    assert [record["record"].split(" ")[0] for record in records] == ["START", "END", "REPORT"]
+    assert {record["requestId"] for record in records} == {ID}

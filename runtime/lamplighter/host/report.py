@@ -66,7 +66,18 @@ def report_line(request_id: str, facts: Facts) -> str:
 class InvocationLog:
     """Collects the output of one environment, invocation by invocation."""
 
-    __slots__ = ("_blocks", "_function", "_json", "_partial", "_request_id", "_sink", "_size", "_stream", "_tail")
+    __slots__ = (
+        "_blocks",
+        "_function",
+        "_json",
+        "_partial",
+        "_request_id",
+        "_sink",
+        "_size",
+        "_stream",
+        "_tail",
+        "_unsaid",
+    )
 
     def __init__(self, sink: Sink, function: str, stream: str, form: str) -> None:
         self._sink = sink
@@ -78,11 +89,13 @@ class InvocationLog:
         self._size = 0
         self._tail = b""
         self._partial = b""
+        self._unsaid = False
+        """Whether START is still to be written: an invocation without output has its three lines made in one go."""
 
     def start(self, request_id: str) -> None:
         self._request_id = request_id
         self._tail = b""
-        self._line(f"START RequestId: {request_id} Version: $LATEST\n".encode(), "platform.start")
+        self._unsaid = True
 
     def write(self, data: bytes) -> None:
         """What the function wrote: any piece of it, whole lines or not."""
@@ -102,7 +115,14 @@ class InvocationLog:
             partial, self._partial = self._partial, b""
             self._line(partial + b"\n", "function")
         request_id = self._request_id
-        text = f"END RequestId: {request_id}\n{report_line(request_id, facts)}".encode()
+        end = f"END RequestId: {request_id}\n{report_line(request_id, facts)}"
+        if self._unsaid and not self._blocks and not self._json:
+            self._unsaid = False
+            text = f"START RequestId: {request_id} Version: $LATEST\n{end}".encode()
+            self._tail = text[-TAIL_BYTES:]
+            self._sink.write(text, reserved=True)
+            return
+        text = end.encode()
         if self._size > TAIL_BYTES:
             self.flush()  # much output may be dropped for a slow reader, and must not take these lines with it
         self._line(text, "platform.report")
@@ -110,14 +130,16 @@ class InvocationLog:
 
     def tail(self) -> bytes:
         """The invocation's last 4 KiB, base64."""
+        self._say_start()
         return base64.b64encode(self._tail)
 
     @property
     def pending(self) -> bool:
         """Whether output waits that :meth:`flush` would write."""
-        return bool(self._blocks)
+        return self._unsaid or bool(self._blocks)
 
     def flush(self, *, reserved: bool = False) -> None:
+        self._say_start()
         if self._blocks:
             data = b"".join(self._blocks) if len(self._blocks) > 1 else self._blocks[0]
             self._blocks.clear()
@@ -131,7 +153,13 @@ class InvocationLog:
             self._line(partial + b"\n", "function")
         self.flush()
 
+    def _say_start(self) -> None:
+        if self._unsaid:
+            self._unsaid = False
+            self._line(f"START RequestId: {self._request_id} Version: $LATEST\n".encode(), "platform.start")
+
     def _line(self, data: bytes, kind: str) -> None:
+        self._say_start()
         self._tail = (self._tail + data)[-TAIL_BYTES:]
         if self._json:
             data = self._records(data, kind)
