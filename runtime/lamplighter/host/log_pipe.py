@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import array
 import asyncio
+import fcntl
 import os
+import termios
 
 from lamplighter.host.report import InvocationLog
 
 _READ_BYTES = 65_536
+_count = array.array("i", (0,))
+"""Where the kernel writes how many bytes are in a pipe."""
 _READS_AT_ONCE = 16
 """Reads of a pipe in one go: a function that never stops writing must not keep the host to itself."""
 
@@ -26,13 +31,16 @@ class LogPipe:
         loop.add_reader(fd, self._on_readable)
 
     def drain(self) -> None:
-        """Read what is in the pipe by now."""
+        """Read what is in the pipe by now; of a closed one, nothing."""
+        if self._fd < 0:
+            return
         try:
             for _ in range(_READS_AT_ONCE):
-                data = os.read(self._fd, _READ_BYTES)
-                if not data:
+                # Asked first: mostly there is nothing, and a read of nothing costs an exception.
+                fcntl.ioctl(self._fd, termios.FIONREAD, _count)
+                if not _count[0]:
                     return
-                self._log.write(data)
+                self._log.write(os.read(self._fd, _READ_BYTES))
         except OSError:
             return
 
