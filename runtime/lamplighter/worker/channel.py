@@ -103,28 +103,14 @@ def send_event(
 
     The caller keeps the six strings, together, under half of :data:`MESSAGE_LIMIT`.
     """
-    request = request_id.encode()
-    arn = function_arn.encode()
-    trace = trace_id.encode()
-    context = client_context.encode()
-    identity = cognito_identity.encode()
-    tenant = tenant_id.encode()
-    strings = b"".join((request, arn, trace, context, identity, tenant))
+    texts = (request_id, function_arn, trace_id, client_context, cognito_identity, tenant_id)
+    joined = "".join(texts)
+    strings = joined.encode()
+    # Of ASCII, and that is what they mostly are, characters are bytes.
+    lengths = map(len, texts) if len(strings) == len(joined) else [len(text.encode()) for text in texts]
     size = len(body)
     large = size + len(strings) + _INVOKE.size > MESSAGE_LIMIT
-    head = _INVOKE.pack(
-        INVOKE,
-        flags | LARGE if large else flags,
-        sequence,
-        deadline_ms,
-        size,
-        len(request),
-        len(arn),
-        len(trace),
-        len(context),
-        len(identity),
-        len(tenant),
-    )
+    head = _INVOKE.pack(INVOKE, flags | LARGE if large else flags, sequence, deadline_ms, size, *lengths)
     if large:
         _send_large(sock, head + strings, body)
     else:
@@ -153,21 +139,37 @@ def receive_event(
         return None
     if len(data) < _INVOKE.size or data[0] != INVOKE:
         raise ProtocolFault(f"expected an INVOKE message, got {len(data)} bytes starting with {data[:1]!r}")
-    _, flags, sequence, deadline_ms, length, *lengths = _INVOKE.unpack_from(data)
+    (
+        _,
+        flags,
+        sequence,
+        deadline_ms,
+        length,
+        of_request_id,
+        of_arn,
+        of_trace_id,
+        of_context,
+        of_identity,
+        of_tenant_id,
+    ) = _INVOKE.unpack_from(data)
     at = _INVOKE.size
-    strings: list[str] = []
-    for n in lengths:
-        strings.append(data[at : at + n].decode() if n else "")
-        at += n
+    request_id = data[at : (at := at + of_request_id)].decode()
+    function_arn = data[at : (at := at + of_arn)].decode()
+    trace_id = data[at : (at := at + of_trace_id)].decode()
+    client_context = cognito_identity = tenant_id = ""
+    if of_context or of_identity or of_tenant_id:  # few callers send any
+        client_context = data[at : (at := at + of_context)].decode()
+        cognito_identity = data[at : (at := at + of_identity)].decode()
+        tenant_id = data[at : (at := at + of_tenant_id)].decode()
     body = receive_body(sock, length) if flags & LARGE else data[at:]
     if len(body) != length:
         raise ProtocolFault(f"the event's header promises {length} bytes, {len(body)} came")
-    request_id, function_arn, trace_id, client_context, cognito_identity, tenant_id = strings
     event = Event(
         body, request_id, function_arn, deadline_ms, trace_id, client_context, cognito_identity, tenant_id, sequence
     )
-    event.learn = bool(flags & LEARN)
-    event.more = bool(flags & MORE)
+    if flags:
+        event.learn = bool(flags & LEARN)
+        event.more = bool(flags & MORE)
     return event
 
 
