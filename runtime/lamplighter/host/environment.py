@@ -25,6 +25,7 @@ import orjson
 
 from lamplighter.host import faults, report
 from lamplighter.host.faults import RESPONSE_LIMIT, Fault
+from lamplighter.host.framing import Standing
 from lamplighter.host.invocation import Header, Invocation
 from lamplighter.host.log_pipe import LogPipe
 from lamplighter.host.wakefulness import SHORT_S
@@ -40,9 +41,10 @@ if TYPE_CHECKING:
     from lamplighter.host.generation import Generation
 
 _CONTENT = (b"Content-Type", b"application/json")
-_SUCCESS: tuple[Header, ...] = (_CONTENT, (b"X-Amz-Executed-Version", b"$LATEST"))
-_RAW: tuple[Header, ...] = ((b"Content-Type", b"application/octet-stream"), (b"X-Amz-Executed-Version", b"$LATEST"))
-_FAILURE: tuple[Header, ...] = (*_SUCCESS, (b"X-Amz-Function-Error", b"Unhandled"))
+_VERSION = (b"X-Amz-Executed-Version", b"$LATEST")
+_SUCCESS = Standing(_CONTENT, _VERSION)
+_RAW = Standing((b"Content-Type", b"application/octet-stream"), _VERSION)
+_FAILURE = Standing(_CONTENT, _VERSION, (b"X-Amz-Function-Error", b"Unhandled"))
 _GONE = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN)
 _LOG_LINGER_S = 1.0
 """Time that output may wait for its invocation to end."""

@@ -35,6 +35,29 @@ class Unanswerable(Exception):
     """An answer that HTTP cannot carry; the text says why."""
 
 
+class Standing(tuple[Header, ...]):
+    """Headers that many answers have, put into their form once. ``rendered`` is what :func:`render_head` writes."""
+
+    rendered: bytes
+
+    def __new__(cls, *headers: Header) -> Standing:
+        """Raises :class:`Unanswerable`."""
+        standing = super().__new__(cls, headers)
+        standing.rendered = _render_fields(headers)
+        return standing
+
+
+def _render_fields(headers: Sequence[Header]) -> bytes:
+    try:
+        fields = b"".join([b"%b: %b\r\n" % header for header in headers])
+    except TypeError as fault:
+        raise Unanswerable(f"a header is not a pair of bytes: {fault}") from fault
+    count = len(headers)
+    if fields.count(b"\n") != count or fields.count(b"\r") != count:
+        raise Unanswerable("a header contains a line break")
+    return fields
+
+
 def render_head(
     status: int, preamble: bytes, request_id: str, headers: Sequence[Header], length: int, persistence: bytes
 ) -> bytes:
@@ -46,13 +69,7 @@ def render_head(
     line = _STATUS_LINES.get(status)
     if line is None:
         raise Unanswerable(f"{status!r} is not a final HTTP status")
-    try:
-        fields = b"".join([b"%b: %b\r\n" % header for header in headers])
-    except TypeError as fault:
-        raise Unanswerable(f"a header is not a pair of bytes: {fault}") from fault
-    count = len(headers)
-    if fields.count(b"\n") != count or fields.count(b"\r") != count:
-        raise Unanswerable("a header contains a line break")
+    fields = headers.rendered if type(headers) is Standing else _render_fields(headers)
     if status in _WITHOUT_BODY:
         return b"%b%b%b\r\n%b%b\r\n" % (line, preamble, request_id.encode(), fields, persistence)
     return b"%b%b%b\r\nContent-Length: %d\r\n%b%b\r\n" % (
