@@ -106,7 +106,7 @@ class _Rig:
             host=host,
             config=SimpleNamespace(timeout_s=3, memory_mb=128, name="f"),
             typical_s=1.0,
-            has_waiting=False,
+            waiting=[],
             answered=lambda _: None,
             free=lambda _: None,
             leaving=lambda _: None,
@@ -178,7 +178,7 @@ def test_a_worker_is_told_that_more_waits_where_it_may_stay_awake_for_it(
     rig: _Rig, processors: int, told: bool
 ) -> None:
     rig.wakefulness._processors = processors
-    rig.pool.has_waiting = True
+    rig.pool.waiting.append(None)
     assert rig.invoke()
     event = channel.receive_event(rig.worker)
     assert event is not None

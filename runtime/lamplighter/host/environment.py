@@ -214,22 +214,23 @@ class Environment:
     def invoke(self, invocation: Invocation) -> bool:
         """Send an event to the worker; false if it is gone, in which case it has heard nothing of it."""
         now = time.monotonic()
+        pool, generation = self.pool, self.generation
+        host = pool.host
         self._sequence += 1
         self._invocation = invocation
-        wakefulness = self.pool.host.wakefulness
+        wakefulness = host.wakefulness
         wakefulness.running += 1
         invocation.started = now
         self.state = State.BUSY
         self.deadline = now + self._timeout
         if self.due == 0.0 or self.deadline < self.due:
-            self.pool.host.deadlines.watch(self)
-        generation = self.generation
+            host.deadlines.watch(self)
         flags = 0
         if generation.working_set.wanted and generation.forks and generation.working_set.ask(self):
             flags = channel.LEARN
-        if self.pool.has_waiting and wakefulness.worker_may:
+        if pool.waiting and wakefulness.worker_may:
             flags |= channel.MORE
-        if self.pool.host.full_report:
+        if host.full_report:
             self._before = self._counters()
         try:
             channel.send_event(
@@ -247,7 +248,7 @@ class Environment:
             )
             # The worker is on its way: what follows does not hold it up.
             self.log.start(invocation.request_id)
-            if self.pool.typical_s < SHORT_S:
+            if pool.typical_s < SHORT_S:
                 wakefulness.stay_awake(now)
         except OSError as fault:
             self.deadline = 0.0
@@ -374,16 +375,17 @@ class Environment:
     ) -> None:
         invocation = self._invocation
         assert invocation is not None
+        pool = self.pool
         self._invocation = None
-        self.pool.host.wakefulness.running -= 1
+        pool.host.wakefulness.running -= 1
         self.deadline = 0.0
         elapsed = time.monotonic() - invocation.started
         self._log_pipe.drain()
-        memory_mb = self.pool.config.memory_mb
+        memory_mb = pool.config.memory_mb
         try:
             peak = max(self.generation.resident + self.leaf.peak(), self.watched_peak)
             used = min(memory_mb, -(-peak // _MIB))
-            full = self._full() if self.pool.host.full_report else None
+            full = self._full() if pool.host.full_report else None
         except OSError:  # the answer is worth more than what is said about it
             used, full = 0, None
         facts = report.Facts(
@@ -398,11 +400,11 @@ class Environment:
         )
         self.init_ms = self.restore_ms = 0.0
         self.invocations += 1
-        self.pool.answered(elapsed)
+        pool.answered(elapsed)
         if invocation.tail:
             self.log.end(facts)
             invocation.reply(200, (*headers, (b"X-Amz-Log-Result", self.log.tail())), body)
-        elif then_rest and self.pool.has_waiting:
+        elif then_rest and pool.waiting:
             # The worker first: it runs the next event while the answer to this one is written.
             self.log.end(facts)
             try:

@@ -53,7 +53,8 @@ class Pool:
         self._numbers = 0
         self._idle: list[Environment] = []
         self._parked: deque[Environment] = deque()
-        self._waiting: deque[Invocation] = deque()
+        self.waiting: deque[Invocation] = deque()
+        """Those that no environment has yet, oldest first. The pool's to change."""
         self._starting: set[Environment] = set()
         self._busy: set[Environment] = set()
         self._learning: set[Environment] = set()
@@ -93,8 +94,8 @@ class Pool:
         for timer in (self._refill, self._sweep, self._rebuild):
             if timer is not None:
                 timer.cancel()
-        while self._waiting:
-            self._waiting.popleft().reply(*invoke_api.shutting_down())
+        while self.waiting:
+            self.waiting.popleft().reply(*invoke_api.shutting_down())
         for generation in list(self._generations):
             generation.retire()
         for environment in list(self.environments):
@@ -115,13 +116,9 @@ class Pool:
         return any(generation.launching for generation in self._generations)
 
     @property
-    def has_waiting(self) -> bool:
-        return bool(self._waiting)
-
-    @property
     def serving(self) -> bool:
         """Whether invocations are under way or waiting."""
-        return bool(self._busy or self._waiting)
+        return bool(self._busy or self.waiting)
 
     @property
     def is_ready(self) -> bool:
@@ -140,7 +137,7 @@ class Pool:
             "idle": len(self._idle) + len(self._learning),
             "busy": len(self._busy),
             "starting": len(self._starting) + self._spawning,
-            "waiting": len(self._waiting),
+            "waiting": len(self.waiting),
         }
         if current and current.obstacles:
             facts["obstacles"] = current.obstacles
@@ -159,10 +156,10 @@ class Pool:
                 return
         if self._closing:
             invocation.reply(*invoke_api.shutting_down())
-        elif len(self._busy) + len(self._waiting) >= self.config.concurrency + self.config.queue:
+        elif len(self._busy) + len(self.waiting) >= self.config.concurrency + self.config.queue:
             invocation.reply(*invoke_api.throttled())
         else:
-            self._waiting.append(invocation)
+            self.waiting.append(invocation)
             self._launch_for_waiting()
 
     def _invoke(self, environment: Environment, invocation: Invocation) -> bool:
@@ -171,7 +168,7 @@ class Pool:
 
     def _invoke_waiting(self, environment: Environment) -> None:
         """Give an environment the invocation that has waited longest."""
-        invocation = self._waiting.popleft()
+        invocation = self.waiting.popleft()
         if not self._invoke(environment, invocation):
             self.acquire(invocation)
 
@@ -192,7 +189,7 @@ class Pool:
         if self.config.fresh_per_invocation or environment.generation.superseded:
             environment.end()
             return
-        if self._waiting:
+        if self.waiting:
             self._invoke_waiting(environment)
             return
         self._busy.discard(environment)
@@ -217,7 +214,7 @@ class Pool:
         self.retrying_init = False
         if self._closing or environment.generation.superseded:
             environment.end()
-        elif self._waiting:
+        elif self.waiting:
             self._invoke_waiting(environment)
             self._refill_later()
         else:
@@ -251,8 +248,8 @@ class Pool:
             reason = fault.body.decode(errors="replace")
             self.host.log.line(f"an environment did not start: {reason}", self.config.name, "ERROR")
         functions_own = fault.error_type != "Sandbox.Failure"  # trying again would fail again
-        if self._waiting and (functions_own or self._failures >= LAUNCH_TRIES):
-            self._answer_fault(self._waiting.popleft(), fault)
+        if self.waiting and (functions_own or self._failures >= LAUNCH_TRIES):
+            self._answer_fault(self.waiting.popleft(), fault)
         if not self._closing:
             self._launch_for_waiting()
             self._refill_later()
@@ -268,8 +265,8 @@ class Pool:
         again = not environment.generation.forks and not environment.is_retry
         if again:
             self.retrying_init = True
-        elif self._waiting:
-            self._answer_fault(self._waiting.popleft(), faults.timed_out("", self.config.timeout_s))
+        elif self.waiting:
+            self._answer_fault(self.waiting.popleft(), faults.timed_out("", self.config.timeout_s))
         self._failures += 1
         self.host.log.line("an environment was not ready in time", self.config.name, "ERROR")
 
@@ -279,7 +276,7 @@ class Pool:
         return float(self.config.timeout_s) if self.retrying_init else INIT_LIMIT_S
 
     def _launch_for_waiting(self) -> None:
-        if not self._waiting:
+        if not self.waiting:
             return
         if self._current is None:
             if self._building is None and self._rebuild is None:
@@ -287,7 +284,7 @@ class Pool:
                 self._build(float(self.config.timeout_s), is_retry=True)
             return
         while (
-            len(self._starting) + len(self._learning) + self._spawning < len(self._waiting)
+            len(self._starting) + len(self._learning) + self._spawning < len(self.waiting)
             and self._room
             and self._current is not None
             and self._current.takes_requests
@@ -389,13 +386,13 @@ class Pool:
         self._building = None
         if not self._closing:
             self.host.log.line(f"no template: {reason}", self.config.name, "ERROR")
-            if fault.status == "timeout" and self._waiting and self._current is None and not generation.is_retry:
+            if fault.status == "timeout" and self.waiting and self._current is None and not generation.is_retry:
                 # Lambda runs an init that took too long again, within the invocation and under the function's timeout.
                 self._build(float(self.config.timeout_s), is_retry=True)
                 return
         if self._current is None:
-            while self._waiting:
-                self._answer_fault(self._waiting.popleft(), fault)
+            while self.waiting:
+                self._answer_fault(self.waiting.popleft(), fault)
         self._after_build()
 
     def _after_build(self) -> None:
@@ -412,8 +409,8 @@ class Pool:
         self.host.log.line(f"the template died ({exit_}); building another", self.config.name, "ERROR")
         if self._deaths >= LAUNCH_TRIES:
             # It dies whenever it is asked for a worker. Those who wait are told; the next invocation tries again.
-            while self._waiting:
-                self._answer_fault(self._waiting.popleft(), faults.exited("", exit_, out_of_memory=False))
+            while self.waiting:
+                self._answer_fault(self.waiting.popleft(), faults.exited("", exit_, out_of_memory=False))
         if self._building is None:
             delay = min(LONGEST_BACKOFF_S, REFILL_DELAY_S * 2 ** min(self._deaths - 1, 9)) if self._deaths > 1 else 0.0
             self._rebuild = self.host.loop.call_later(delay, self._build, INIT_LIMIT_S)

@@ -31,21 +31,16 @@ class WorkingSet:
         self._bytes = 0
         self._left = COPY_BYTES
         self._teacher: Environment | None = None
-
-    @property
-    def wanted(self) -> bool:
+        self.wanted = True
         """Whether no environment has been asked yet."""
-        return self._teacher is None
-
-    @property
-    def awaited(self) -> Environment | None:
+        self.awaited: Environment | None = None
         """The environment that has been asked and has not told yet."""
-        return None if self._told else self._teacher
 
     def ask(self, environment: Environment) -> bool:
         """Whether this environment's invocation is the one to tell: it must be its first."""
         if environment.invocations == 0:
-            self._teacher = environment
+            self._teacher = self.awaited = environment
+            self.wanted = False
         return self._teacher is environment
 
     def take(self, environment: Environment, ranges: bytes) -> bool:
@@ -53,6 +48,7 @@ class WorkingSet:
         if environment is not self._teacher or self._told:
             return False
         self._told = True
+        self.awaited = None
         self.ranges = ranges[: len(ranges) // _RANGE.size * _RANGE.size]
         self._bytes = sum(pages for _, pages in _RANGE.iter_unpack(self.ranges)) * _PAGE
         return True
@@ -69,4 +65,5 @@ class WorkingSet:
         """The environment is gone, and what it held is free; if it has not told, another is asked."""
         self._left += environment.prepared
         if environment is self._teacher and not self._told:
-            self._teacher = None
+            self._teacher = self.awaited = None
+            self.wanted = True
