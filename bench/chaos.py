@@ -184,7 +184,8 @@ def pool_at_rest(server: peers.Server, seconds: float) -> int:
     """Wait until the pool holds its parked workers and nothing idle; how many it had parked beyond them.
 
     A launch on demand whose invocation was meanwhile served by another worker may end up parked. Such a surplus is used
-    up by an invocation each, after which it is idle and ends of itself.
+    up by an invocation each, after which it is idle and ends of itself. A template that was killed while it was being
+    made is made anew for the next invocation, and not before.
     """
     deadline = time.monotonic() + seconds
     surplus = 0
@@ -200,6 +201,8 @@ def pool_at_rest(server: peers.Server, seconds: float) -> int:
             server.require_running("its pool was at rest")
             if parked > PARKED and not facts.get("idle"):
                 surplus = max(surplus, parked - PARKED)
+                connection.invoke(next(spare))
+            elif facts.get("template") == "failed":
                 connection.invoke(next(spare))
             time.sleep(0.05)
 
