@@ -61,7 +61,6 @@ def measured(what: str, rounds: int = ROUNDS) -> dict[str, dict[str, Side]]:
 def _encoding(kind: str, seed: int) -> Block:
     maker, seeds = returns.RETURNS[kind], iter(range(seed, seed + 10_000))
     loops = {library: coding.encode_loop(library) for library in LIBRARIES}
-
     for loop in loops.values():
         loop(returns.values(maker, next(seeds), ENCODED))
 

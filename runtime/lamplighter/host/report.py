@@ -63,6 +63,10 @@ def report_line(request_id: str, facts: Facts) -> str:
     return "\t".join(parts) + "\t\n"
 
 
+def _start_line(request_id: str) -> str:
+    return f"START RequestId: {request_id} Version: $LATEST\n"
+
+
 class InvocationLog:
     """Collects the output of one environment, invocation by invocation."""
 
@@ -118,7 +122,7 @@ class InvocationLog:
         end = f"END RequestId: {request_id}\n{report_line(request_id, facts)}"
         if self._unsaid and not self._blocks and not self._json:
             self._unsaid = False
-            text = f"START RequestId: {request_id} Version: $LATEST\n{end}".encode()
+            text = (_start_line(request_id) + end).encode()
             self._tail = text[-TAIL_BYTES:]
             self._sink.write(text, reserved=True)
             return
@@ -156,7 +160,7 @@ class InvocationLog:
     def _say_start(self) -> None:
         if self._unsaid:
             self._unsaid = False
-            self._line(f"START RequestId: {self._request_id} Version: $LATEST\n".encode(), "platform.start")
+            self._line(_start_line(self._request_id).encode(), "platform.start")
 
     def _line(self, data: bytes, kind: str) -> None:
         self._say_start()
