@@ -45,7 +45,10 @@ EXPLAINED = {
     "Sandbox.Timedout": "timed out",
     "Sandbox.Failure": "killed at launch",
     "RuntimeError": "raised",
+    "DiskFull": "disk full",
 }
+SPOKEN = {"RuntimeError", "DiskFull"}
+"""Errors that the handler raises itself, each with the id of its request as its message."""
 MEMORY_GROWTH = 24 * 1_048_576
 """Bytes that a host's resident set may have grown by at the end: allocators keep some of what a burst took."""
 _STRIKE_EVERY = (0.05, 0.3)
@@ -92,7 +95,7 @@ def verdict(answer: Answer, request: Prepared) -> str:
             raise BadAnswer(f"{marker} got another result: {answer.body[:200]!r}")
         return "result"
     kind = said.get("errorType", "")
-    if kind == "RuntimeError" and said.get("errorMessage") != marker:
+    if kind in SPOKEN and said.get("errorMessage") != marker:
         raise BadAnswer(f"{marker} got another's exception: {answer.body[:200]!r}")
     if kind not in EXPLAINED:
         raise BadAnswer(f"{marker} got an error that nothing explains: {answer.body[:200]!r}")

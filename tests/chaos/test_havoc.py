@@ -6,6 +6,7 @@ As many invocations as ``LAMPLIGHTER_CHAOS_INVOCATIONS`` says, as in :mod:`tests
 
 from __future__ import annotations
 
+import random
 import sys
 from pathlib import Path
 
@@ -15,7 +16,10 @@ from tests.host.serving import needs, needs_root
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from bench import havoc  # the harness lives beside the package, not in it
+from bench.client import Connection
+from bench.events import http_api_event, prepared
+
+from bench import havoc, peers  # the harness lives beside the package, not in it
 
 pytestmark = [needs_root, needs("memory", "cpu", "pids"), pytest.mark.timeout(900)]
 
@@ -31,6 +35,21 @@ def test_each_accepted_request_gets_one_answer_of_its_own_or_loses_its_connectio
     assert outcome.wrong == []
     assert outcome.answers.total() + outcome.closed == outcome.sent
     assert outcome.closed <= havoc.CLIENTS * (len(outcome.pids) - 1)
+
+
+def test_only_an_environment_that_filled_its_own_disk_finds_it_full() -> None:
+    rng = random.Random(5)
+    with (
+        peers.lamplighter(havoc.HANDLER, "--concurrency", "1", timeout=60) as server,
+        Connection(server.address, 60) as connection,
+    ):
+
+        def ask(deed: str) -> str:
+            request = prepared({**http_api_event(rng), "deed": deed})
+            return havoc.verdict(connection.exchange(request.wire), request)
+
+        assert (ask("hold"), ask("disk"), ask("hold"), ask("")) == ("result", "result", "disk full", "result")
+        assert (ask("exit"), ask("hold")) == ("killed", "result")
 
 
 def test_it_really_went_wrong(outcome: havoc.Outcome) -> None:
