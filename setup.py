@@ -85,7 +85,11 @@ def extension(name: str, directory: str) -> Extension:
 
 build.sub_commands.append(("build_keeper", None))
 setup(
-    ext_modules=[extension("_events", "native/events"), extension("_http", "native/http")],
+    ext_modules=[
+        extension("_events", "native/events"),
+        extension("_http", "native/http"),
+        extension("_template", "native/template"),
+    ],
     cffi_modules=["native/sandbox/build.py:ffibuilder"],
     cmdclass={"build_keeper": BuildKeeper},
 )

@@ -22,7 +22,7 @@ ARROWS = {
     "events": set(),
     "sandbox": set(),
 }
-NATIVE = {"sandbox": {"_sandbox"}, "events": {"_events"}, "bootstrap": {"_http"}}
+NATIVE = {"sandbox": {"_sandbox"}, "events": {"_events"}, "bootstrap": {"_http"}, "template": {"_template"}}
 """Extension modules, and the one room that may face each."""
 ON_AWS = ("bootstrap", "template", "worker", "events")
 """Rooms that run inside AWS Lambda as well, where there is nothing but Python."""

@@ -27,7 +27,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "runtime" / "lamplighter"
 ROOMS = ("bootstrap", "worker", "template", "events")
-EXTENSIONS = {"_events": "events", "_http": "http"}
+EXTENSIONS = {"_events": "events", "_http": "http", "_template": "template"}
 """Extension modules that run on AWS, and where their C is below ``native/``."""
 SUPPORTED = ("3.11", "3.12", "3.13", "3.14")
 OLDEST_GLIBC = (2, 26)

@@ -25,7 +25,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 _FUNCTION = "def handler(event, context):\n    return {'hello': event['name'], 'memory': context.memory_limit_in_mb}\n"
 _LISTENING = re.compile(r"listening on http://([0-9.]+):([0-9]+)")
-_MODULES = ("lamplighter._events", "lamplighter._sandbox")
+_MODULES = ("lamplighter._events", "lamplighter._http", "lamplighter._sandbox", "lamplighter._template")
 
 
 class WheelFault(Exception):

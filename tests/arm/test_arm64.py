@@ -60,7 +60,7 @@ def arm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arm]:
 def test_every_native_part_of_the_wheel_is_aarch64s(arm: Arm) -> None:
     assert arm.wheel.name.endswith("-linux_aarch64.whl")
     native = [path for path in arm.library.rglob("*") if path.is_file() and path.read_bytes()[:4] == b"\x7fELF"]
-    assert {path.name.partition(".")[0] for path in native} == {"_events", "_http", "_sandbox", "_keeper"}
+    assert {path.name.partition(".")[0] for path in native} == {"_events", "_http", "_sandbox", "_template", "_keeper"}
     for path in native:
         assert struct.unpack_from("<H", path.read_bytes(), 18) == (AARCH64,), path
 

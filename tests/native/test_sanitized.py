@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -115,12 +116,12 @@ print(read)
 """
 
 
-def test_heads_of_any_bytes_are_read_under_the_sanitizers_without_a_fault(tmp_path: Path) -> None:
+def _sanitized(directory: str, extension: Path) -> dict[str, str]:
+    """Build an extension module of ``native/`` with the sanitizers; the variables that load it into this Python."""
     assert compiler is not None
-    extension = tmp_path / "_http.so"
     include = f"-I{sysconfig.get_path('include')}"
-    source = str(ROOT / "native" / "http" / "head.c")
-    _compile([*WARNINGS, *SANITIZERS, "-shared", "-fPIC", include, "-o", str(extension), source])
+    sources = sorted(str(path) for path in (ROOT / "native" / directory).glob("*.c"))
+    _compile([*WARNINGS, *SANITIZERS, "-shared", "-fPIC", include, "-o", str(extension), *sources])
     libraries = [
         subprocess.run(
             [compiler, f"-print-file-name={name}"], capture_output=True, text=True, check=True
@@ -129,10 +130,17 @@ def test_heads_of_any_bytes_are_read_under_the_sanitizers_without_a_fault(tmp_pa
     ]
     if not all(os.path.isabs(library) for library in libraries):
         pytest.skip("the compiler's sanitizers cannot be loaded into a program that was built without them")
+    # What the interpreter itself never frees is not looked for.
+    return {"LD_PRELOAD": ":".join(libraries), "ASAN_OPTIONS": "detect_leaks=0"}
+
+
+def test_heads_of_any_bytes_are_read_under_the_sanitizers_without_a_fault(tmp_path: Path) -> None:
+    extension = tmp_path / "_http.so"
+    variables = _sanitized("http", extension)
     done = subprocess.run(
         [sys.executable, "-S", "-c", HEADS, str(extension)],
-        # What the interpreter itself never frees is not looked for. Its own allocator would hide reads past the end.
-        env={"LD_PRELOAD": ":".join(libraries), "ASAN_OPTIONS": "detect_leaks=0", "PYTHONMALLOC": "malloc"},
+        # Python's own allocator would hide reads past the end.
+        env={**variables, "PYTHONMALLOC": "malloc"},
         capture_output=True,
         text=True,
         timeout=100,
@@ -140,3 +148,28 @@ def test_heads_of_any_bytes_are_read_under_the_sanitizers_without_a_fault(tmp_pa
     )
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 1000
+
+
+HEAP = """
+import importlib.util, runpy, sys
+spec = importlib.util.spec_from_file_location("lamplighter._template", sys.argv[1])
+module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+runpy.run_path(sys.argv[2], run_name="__main__")
+"""
+
+
+def test_a_heap_is_gathered_frozen_and_collapsed_under_the_sanitizers_without_a_fault(tmp_path: Path) -> None:
+    extension = tmp_path / "_template.so"
+    variables = _sanitized("template", extension)
+    probe = ROOT / "tests" / "template" / "heap_probe.py"
+    done = subprocess.run(
+        [sys.executable, "-c", HEAP, str(extension), str(probe)],
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["gathered"] == [True, True]

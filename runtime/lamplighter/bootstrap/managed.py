@@ -25,7 +25,7 @@ from lamplighter.bootstrap.pool_transport import PoolTransport
 from lamplighter.bootstrap.snapshot import AFTER_RESTORE_EXIT, BEFORE_SNAPSHOT_EXIT
 from lamplighter.bootstrap.supervisor import Supervisor, Task
 from lamplighter.bootstrap.transport import give_up, say
-from lamplighter.template import hooks, restore, safety
+from lamplighter.template import heap, hooks, restore, safety
 from lamplighter.template.server import warm_up
 from lamplighter.worker import ending, errors
 from lamplighter.worker.context import current
@@ -113,7 +113,7 @@ def run(settings: Settings, client: RuntimeClient) -> int:
         memory = Memory(pool.workers)
     except OSError as fault:
         raise UsageFault(f"cannot make {pool.workers} places for workers: {fault.strerror}") from None
-    gc.freeze()
+    heap.freeze()
     task = Supervisor(memory).run()
     return _work(settings, pool, task, handler, files, one_send)
 

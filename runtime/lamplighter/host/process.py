@@ -26,6 +26,10 @@ import gc
 
 gc.disable()  # before anything else is imported: whatever is collected now is a hole that workers copy later
 
+from lamplighter.template import heap  # noqa: E402
+
+heap.gather()  # and what is allocated from here on lies together
+
 import json  # noqa: E402
 import os  # noqa: E402
 import socket  # noqa: E402
@@ -114,9 +118,10 @@ def _run_template(order: dict[str, Any], control: socket.socket, began: float) -
         return
     server.rehearse()
     forks = server.ForkServer(control, handler, _fork(order), (PROGRAM,), Pages(sandbox.populate))
-    server.freeze()
+    heap.freeze()
+    heap.collapse()
     stage("freeze", at)
-    _say(control, {"outcome": "frozen", "resident": server.resident_bytes(), "stages": stages})
+    _say(control, {"outcome": "frozen", "resident": heap.resident_bytes(), "stages": stages})
     forks.serve()
 
 

@@ -105,18 +105,6 @@ def fault_payload(fault: BaseException) -> dict[str, Any]:
     return dict(payload(message_of(fault), type(fault).__name__, stack_trace_of(frames)))
 
 
-def freeze() -> None:
-    """Put everything alive out of the collector's reach, without a collection: the holes one would leave become
-    pages that every worker copies. ``gc`` has been off since the interpreter started."""
-    gc.freeze()
-
-
-def resident_bytes() -> int:
-    """Memory that workers share with this process: its resident set, bytes (``VmRSS`` of proc(5))."""
-    with open("/proc/self/statm", encoding="ascii") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
 class ForkServer:
     """Forks workers from this process until the host closes the control socket.
 
