@@ -24,8 +24,8 @@ from bench import processes
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".cache" / "images"
-SUITE = "bookworm"
-PYTHON = "3.11"
+SUITE = "trixie"
+PYTHON = "3.13"
 """The Python of that suite, which the Dockerfile installs."""
 
 TOOLS = ("buildah", "debootstrap", "apt-get")

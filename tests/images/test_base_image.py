@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 
 import pytest
 from bench.peers import free_port
-from tests.images.building import Store, serving
+from tests.images.building import PYTHON, Store, serving
 from tests.images.conftest import BASE, IMAGE
+from tests.template import test_heap
 
 from bench import processes
 
@@ -94,6 +95,16 @@ def test_the_image_adds_few_megabytes_and_nothing_is_compiled_at_each_start(stor
     assert added < 120, "Python of the distribution, and ours"
     script = "import lamplighter.host.server as module, os; print(os.path.exists(module.__cached__))"
     assert store.execute(container, "python", "-c", script).stdout == "True\n"
+
+
+def test_the_images_python_shares_its_templates_heap(store: Store) -> None:
+    with store.container(IMAGE) as name:
+        store.call("copy", "--chmod", "0644", name, str(test_heap.PROBE), "/opt/heap_probe.py")
+        done = store.execute(name, "python", "/opt/heap_probe.py")
+    assert (done.returncode, done.stderr) == (0, "")
+    said = json.loads(done.stdout)
+    assert said["version"] == [int(part) for part in PYTHON.split(".")]
+    test_heap.judge(said, immortals=True, huge_pages=test_heap.HUGE_PAGES)
 
 
 def test_without_a_runtime_api_it_answers_where_the_emulator_does(served: Served) -> None:
