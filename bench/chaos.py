@@ -1,8 +1,10 @@
 """Invocations while workers are killed at random: every one must get exactly one answer, and nothing may stay behind.
 
-The killer knows nothing of the host's inside. The processes that are there when the host is ready, less the youngest
-(the parked workers), are the host's own: the host itself, templates, keepers. Whatever else appears in its tree belongs
-to a worker's environment and may be killed at any time, in any state: being born, parked, busy, idle, being buried.
+The killer knows little of the host's inside. The processes that are there when the host is ready, less the youngest
+(the parked workers), are the host's own: the host itself, templates, keepers. So is what lies in a nest beside a
+template: one that fails too many forks, its workers being killed as they are born, is replaced. Whatever else appears
+in the host's tree belongs to a worker's environment and may be killed at any time, in any state: being born, parked,
+busy, idle, being buried. (:mod:`bench.havoc` kills templates too.)
 """
 
 from __future__ import annotations
@@ -31,6 +33,8 @@ _STRIKE_EVERY = (0.001, 0.01)
 """Seconds between two strikes, drawn evenly from this range, beside the time it takes to read the process tree."""
 _QUIET = 3.0
 """Seconds without a change after which the host is at rest: longer than the idle timeout."""
+_NEST = 2
+"""Pid namespaces around a template; a worker has one more, and all is in one where the host cannot make any."""
 _VICTIMS = 3
 """Most processes killed in one strike, so that workers also die together."""
 
@@ -100,7 +104,8 @@ class _Killer(threading.Thread):
                 prey = processes.tree(self.host) - self.staff
                 self.seen |= prey
                 for victim in self.rng.sample(sorted(prey), min(len(prey), self.rng.randint(1, _VICTIMS))):
-                    self.kills += processes.kill(victim)
+                    if processes.depth(victim.pid) != _NEST:
+                        self.kills += processes.kill(victim)
         except Exception as fault:
             self.fault = fault
 
@@ -181,7 +186,7 @@ def youngest(members: set[Process], count: int) -> set[Process]:
 
 
 def pool_at_rest(server: peers.Server, seconds: float) -> int:
-    """Wait until the pool holds its parked workers and nothing idle; how many it had parked beyond them.
+    """Wait until the pool holds its parked workers and nothing else; how many it had parked beyond them.
 
     A launch on demand whose invocation was meanwhile served by another worker may end up parked. Such a surplus is used
     up by an invocation each, after which it is idle and ends of itself. A template that was killed while it was being
@@ -194,7 +199,7 @@ def pool_at_rest(server: peers.Server, seconds: float) -> int:
         while True:
             ready, facts = peers.readiness(connection)
             parked = facts.get("parked", 0)
-            if ready and parked == PARKED and not facts.get("idle"):
+            if ready and parked == PARKED and not (facts.get("idle") or facts.get("starting") or facts.get("busy")):
                 return surplus
             if time.monotonic() > deadline:
                 raise peers.PeerFault(f"the pool did not come to rest within {seconds:g} s: {facts}:\n{server.tail()}")

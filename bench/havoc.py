@@ -125,7 +125,7 @@ class Vandal(threading.Thread):
             self.fault = fault
 
     def _strike(self, victim: Process) -> None:
-        depth = _depth(victim.pid)
+        depth = processes.depth(victim.pid)
         kind = {2: "templates", 3: "workers"}.get(depth, "others")
         if depth == 2 and self._rng.random() > 0.05:
             return  # with its template a function loses half a second
@@ -153,15 +153,6 @@ class Vandal(threading.Thread):
         self.join(10)
         if self.fault is not None:
             raise self.fault
-
-
-def _depth(pid: int) -> int:
-    """In how many pid namespaces a process has a pid: 2 in a nest, 3 in a worker's own; 0 if it is gone."""
-    with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{pid}/status").read_text(errors="replace").splitlines():
-            if line.startswith("NSpid:"):
-                return len(line.split()) - 1
-    return 0
 
 
 class Clients:

@@ -5,6 +5,7 @@ A process is known by its pid and its start time together (proc(5), field 22 of 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -57,6 +58,16 @@ def tree(root: int) -> set[Process]:
                 found.add(Process(pid, stats[pid].started))
             waiting.extend(children.get(pid, ()))
     return found
+
+
+def depth(pid: int) -> int:
+    """In how many pid namespaces, from this one inward, a process has a pid: 2 in a nest, 3 in a worker's own, 0 once
+    it is gone (``NSpid`` of /proc/PID/status, proc(5))."""
+    with contextlib.suppress(OSError):
+        for line in (PROC / str(pid) / "status").read_text(errors="replace").splitlines():
+            if line.startswith("NSpid:"):
+                return len(line.split()) - 1
+    return 0
 
 
 def alive(process: Process) -> bool:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
+from tests.host.serving import needs_root
 
-from bench import client, events, havoc
+from bench import client, events, havoc, processes
 
 
 def answered(body: object, *, failed: bool) -> client.Answer:
@@ -42,3 +46,22 @@ def test_the_same_seed_asks_for_the_same_deeds_and_each_is_asked_for() -> None:
 
 def test_a_store_without_images_has_no_loop_devices(tmp_path: Path) -> None:
     assert havoc.loops(tmp_path) == []
+
+
+def test_a_process_that_is_gone_has_no_depth_and_this_one_has_one() -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait(10)
+    assert processes.depth(gone.pid) == 0
+    assert processes.depth(os.getpid()) == 1
+
+
+@needs_root
+def test_a_process_in_a_namespace_of_its_own_lies_deeper() -> None:
+    inside = subprocess.Popen(["unshare", "--pid", "--fork", "cat"], stdin=subprocess.PIPE)
+    try:
+        deadline = time.monotonic() + 10
+        while 2 not in (found := {processes.depth(one.pid) for one in processes.tree(inside.pid)}):
+            assert time.monotonic() < deadline, found
+            time.sleep(0.01)
+    finally:
+        inside.communicate(timeout=10)  # cat ends with its input
