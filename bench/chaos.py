@@ -33,8 +33,6 @@ _STRIKE_EVERY = (0.001, 0.01)
 """Seconds between two strikes, drawn evenly from this range, beside the time it takes to read the process tree."""
 _QUIET = 3.0
 """Seconds without a change after which the host is at rest: longer than the idle timeout."""
-_NEST = 2
-"""Pid namespaces around a template; a worker has one more, and all is in one where the host cannot make any."""
 _VICTIMS = 3
 """Most processes killed in one strike, so that workers also die together."""
 
@@ -104,7 +102,7 @@ class _Killer(threading.Thread):
                 prey = processes.tree(self.host) - self.staff
                 self.seen |= prey
                 for victim in self.rng.sample(sorted(prey), min(len(prey), self.rng.randint(1, _VICTIMS))):
-                    if processes.depth(victim.pid) != _NEST:
+                    if processes.depth(victim.pid) != processes.IN_NEST:
                         self.kills += processes.kill(victim)
         except Exception as fault:
             self.fault = fault

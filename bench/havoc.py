@@ -126,8 +126,8 @@ class Vandal(threading.Thread):
 
     def _strike(self, victim: Process) -> None:
         depth = processes.depth(victim.pid)
-        kind = {2: "templates", 3: "workers"}.get(depth, "others")
-        if depth == 2 and self._rng.random() > 0.05:
+        kind = {processes.IN_NEST: "templates", processes.IN_WORKER: "workers"}.get(depth, "others")
+        if depth == processes.IN_NEST and self._rng.random() > 0.05:
             return  # with its template a function loses half a second
         if self._rng.random() < 0.85:
             self._strikes[f"{kind} killed"] += processes.kill(victim)
@@ -139,7 +139,7 @@ class Vandal(threading.Thread):
         try:
             signal.pidfd_send_signal(fd, signal.SIGSTOP)
             self._strikes[f"{kind} stopped"] += 1
-            if depth == 2:
+            if depth == processes.IN_NEST:
                 # One that never moved again would be given up after ten seconds; this one comes back.
                 self._done.wait(_STOPPED_S)
                 signal.pidfd_send_signal(fd, signal.SIGCONT)

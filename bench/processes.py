@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 PROC = Path("/proc")
+IN_NEST, IN_WORKER = 2, 3
+"""Depth of a template, and of a worker and its keeper. Where the host cannot make namespaces, everything's is 1."""
 
 
 class Process(NamedTuple):
@@ -60,14 +62,18 @@ def tree(root: int) -> set[Process]:
     return found
 
 
-def depth(pid: int) -> int:
-    """In how many pid namespaces, from this one inward, a process has a pid: 2 in a nest, 3 in a worker's own, 0 once
-    it is gone (``NSpid`` of /proc/PID/status, proc(5))."""
+def namespace_pids(pid: int) -> list[int]:
+    """A process's pids, outermost namespace first (``NSpid`` of /proc/PID/status, proc(5)); empty if it is gone."""
     with contextlib.suppress(OSError):
         for line in (PROC / str(pid) / "status").read_text(errors="replace").splitlines():
             if line.startswith("NSpid:"):
-                return len(line.split()) - 1
-    return 0
+                return [int(field) for field in line.split()[1:]]
+    return []
+
+
+def depth(pid: int) -> int:
+    """In how many pid namespaces a process has a pid: :data:`IN_NEST`, :data:`IN_WORKER`, or 0 once it is gone."""
+    return len(namespace_pids(pid))
 
 
 def alive(process: Process) -> bool:

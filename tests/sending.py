@@ -13,6 +13,13 @@ def send(sock: socket.socket, event: channel.Event) -> None:
         event.sequence,
         event.deadline_ms,
         event.body,
+        *texts_of(event),
+    )
+
+
+def texts_of(event: channel.Event) -> tuple[str, ...]:
+    """Its six strings, in the order in which they travel."""
+    return (
         event.request_id,
         event.function_arn,
         event.trace_id,

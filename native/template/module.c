@@ -29,7 +29,7 @@ static PyMethodDef methods[] = {
     {"gather_arenas", ll_gather_arenas, METH_NOARGS,
      "gather_arenas()\n--\n\n"
      "From now on have the arenas of Python's allocator lie side by side, from a multiple of 2 MiB on; False if they\n"
-     "cannot: an address space that is limited, or a Python without arenas."},
+     "cannot: where the address space is limited (RLIMIT_AS), or Python has no GIL."},
     {"collapse", collapse, METH_VARARGS,
      "collapse(address, length)\n--\n\n"
      "Back memory of this process by huge pages (MADV_COLLAPSE, Linux 6.1); False if it cannot be."},

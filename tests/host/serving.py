@@ -247,7 +247,7 @@ class Serving:
         namespace; without the keepers, which are pid 1."""
         found = {}
         for process in self.tree():
-            pids = _namespace_pids(process.pid)
+            pids = processes.namespace_pids(process.pid)
             if len(pids) == depth and pids[-1] != 1:
                 found[pids[-1]] = pids[0]
         return found
@@ -316,15 +316,6 @@ class Serving:
             if stream is not None:
                 with contextlib.suppress(OSError):
                     stream.close()
-
-
-def _namespace_pids(pid: int) -> list[int]:
-    """A process's pids, outermost namespace first (``NSpid`` of proc_pid_status(5)); empty if it is gone."""
-    with contextlib.suppress(OSError), open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
-        for line in file:
-            if line.startswith("NSpid:"):
-                return [int(field) for field in line.split()[1:]]
-    return []
 
 
 @contextlib.contextmanager

@@ -53,7 +53,7 @@ in_list = [Resource("in a list")]
 in_dict = {"a key of its own, made at run time ".upper(): Resource("in a dict")}
 in_bound = [Resource("bound")].__contains__
 alone = Resource("alone")
-deep = nested(100_000)
+deep = nested(100_000)  # more than a C stack would take, were all of them followed
 numbers = {name: 10**18 + at for at, name in enumerate("xyz")}
 stepping = (word for word in ["never", "ended"])
 
@@ -61,7 +61,7 @@ subjects = {
     "a function": function,
     "its code": function.__code__,
     "its constants": function.__code__.co_consts,
-    "its names": function.__code__.co_localsplusnames if hasattr(function.__code__, "co_localsplusnames") else function,
+    "names": json.dumps.__code__.co_names,
     "its defaults": function.__defaults__,
     "a class": Resource,
     "its bases": Resource.__mro__,

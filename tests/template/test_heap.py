@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import mmap
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,15 +16,18 @@ from lamplighter.template import heap, pages
 PROBE = Path(__file__).with_name("heap_probe.py")
 IMMORTALS = sys.version_info >= (3, 12)
 """Whether CPython has immortal objects (PEP 683)."""
-HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage").exists() and tuple(
-    int(part) for part in os.uname().release.split(".")[:2]
-) >= (6, 1)
+_VERSION = re.match(r"([0-9]+)\.([0-9]+)", os.uname().release)
+HUGE_PAGES = (
+    Path("/sys/kernel/mm/transparent_hugepage").exists()
+    and _VERSION is not None
+    and (int(_VERSION[1]), int(_VERSION[2])) >= (6, 1)
+)
 """Whether the kernel gives huge pages to whoever asks (MADV_COLLAPSE)."""
 MADE = {
     "a function",
     "its code",
     "its constants",
-    "its names",
+    "names",
     "its defaults",
     "a class",
     "its bases",

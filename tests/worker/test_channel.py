@@ -11,6 +11,7 @@ from lamplighter.worker import channel
 from lamplighter.worker.channel import LEARN, MESSAGE_LIMIT, MORE, ProtocolFault
 from lamplighter.worker.event import Event
 from lamplighter.worker.transport import ChannelTransport
+from sending import texts_of
 
 Pair = tuple[socket.socket, socket.socket]
 
@@ -40,14 +41,7 @@ def test_every_field_of_an_event_arrives_as_it_was_sent(pair: Pair, texts: tuple
     channel.send_event(host, 7, 1_760_000_000_123, body, *texts)
     event = channel.receive_event(worker)
     assert event is not None
-    assert (
-        event.request_id,
-        event.function_arn,
-        event.trace_id,
-        event.client_context,
-        event.cognito_identity,
-        event.tenant_id,
-    ) == texts
+    assert texts_of(event) == texts
     assert (event.sequence, event.deadline_ms, event.body) == (7, 1_760_000_000_123, body)
     assert (event.learn, event.more) == (False, False)
 
@@ -71,7 +65,6 @@ def test_an_event_that_is_shorter_than_its_head_says_is_a_fault(pair: Pair) -> N
 
 
 def test_an_answer_that_nobody_hears_is_no_fault_of_the_worker(pair: Pair) -> None:
-
     host, worker = pair
     host.close()
     ChannelTransport(worker).respond(Event(b"{}", "id"), b"{}", is_json=True)

@@ -27,10 +27,8 @@ class WorkingSet:
 
     def __init__(self) -> None:
         self.ranges = b""
-        self._told = False
         self._bytes = 0
         self._left = COPY_BYTES
-        self._teacher: Environment | None = None
         self.wanted = True
         """Whether no environment has been asked yet."""
         self.awaited: Environment | None = None
@@ -39,15 +37,14 @@ class WorkingSet:
     def ask(self, environment: Environment) -> bool:
         """Whether this environment's invocation is the one to tell: it must be its first."""
         if environment.invocations == 0:
-            self._teacher = self.awaited = environment
+            self.awaited = environment
             self.wanted = False
-        return self._teacher is environment
+        return self.awaited is environment
 
     def take(self, environment: Environment, ranges: bytes) -> bool:
         """Take what the environment tells; false if it was not asked, or has told already."""
-        if environment is not self._teacher or self._told:
+        if environment is not self.awaited:
             return False
-        self._told = True
         self.awaited = None
         self.ranges = ranges[: len(ranges) // _RANGE.size * _RANGE.size]
         self._bytes = sum(pages for _, pages in _RANGE.iter_unpack(self.ranges)) * _PAGE
@@ -64,6 +61,6 @@ class WorkingSet:
     def forget(self, environment: Environment) -> None:
         """The environment is gone, and what it held is free; if it has not told, another is asked."""
         self._left += environment.prepared
-        if environment is self._teacher and not self._told:
-            self._teacher = self.awaited = None
+        if environment is self.awaited:
+            self.awaited = None
             self.wanted = True

@@ -17,7 +17,7 @@ from lamplighter.template import pages
 def gather() -> bool:
     """Have everything that Python allocates from now on lie together, so that :func:`collapse` finds it so.
 
-    False where it cannot: where the address space is limited (``RLIMIT_AS``), or Python has another allocator.
+    False where it cannot: where the address space is limited (``RLIMIT_AS``), or Python has no GIL.
     """
     return _template.gather_arenas()
 
