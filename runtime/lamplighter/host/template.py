@@ -96,6 +96,9 @@ class Template:
 
         The environment hears of the reply, or that there is none. Raises ``OSError``; see :meth:`lost_to`.
         """
+        if self._process is None:
+            # A worker that is being born may hold the socket's other end still, and would take what nobody reads.
+            raise BrokenPipeError(errno.EPIPE, "the template has died")
         self._next_pid = _FIRST_PID + (self._next_pid - _FIRST_PID + 1) % _PIDS
         message = REQUEST.pack(self._next_pid, flags) + stream.encode()
         socket.send_fds(self._control, [message], [request.channel.fileno(), request.log, *placement])
